@@ -1,0 +1,67 @@
+# The only door for people and CI.
+#   make setup   install into .venv: serving and the tools, no torch
+#   make up      start the cluster on this machine; Ctrl-C stops it
+#   make test    lint, types, import contracts, proto drift and all tests
+#   make bench   requests/s, CPU per request and latency beside a direct call
+#   make proto   generate code from protos/
+#   make train   train the shipped mf router again (needs torch, and data in POINTSMAN_DATA)
+
+PYTHON ?= python3
+VENV ?= .venv
+# Real outcomes for training and benchmarks; tests that need them skip without, and say so.
+export POINTSMAN_DATA ?= $(abspath ../shared/data)
+# A CPU build. Elsewhere: make train TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+TORCH ?= torch==2.13.0
+
+BIN := $(VENV)/bin
+PROTOS := $(wildcard protos/pointsman/*/v1/*.proto)
+# Absolute, so that the generators are found whatever the PATH is.
+TOOLS := PATH="$(abspath $(BIN)):$$PATH"
+
+.PHONY: setup up test lint proto bench train clean
+
+setup: $(VENV)/.serve
+
+up: setup
+	@$(BIN)/python -m services.all_in_one
+
+test: lint
+	$(TOOLS) $(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+proto: $(VENV)/.test
+	$(TOOLS) $(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. \
+	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+
+bench: setup
+	$(BIN)/python -m bench
+
+train: $(VENV)/.train
+	$(BIN)/pointsman train mf --data "$(POINTSMAN_DATA)" --out pointsman/bundles
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Pointsman needs Python 3.11 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[serve]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.train
+	$(BIN)/pip install --quiet --disable-pip-version-check --group test --group check
+	@touch $@
+
+# torch first, so that no CUDA build comes along uninvited.
+$(VENV)/.train: $(VENV)/.serve
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train]'
+	@touch $@
