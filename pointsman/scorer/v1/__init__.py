@@ -1,0 +1,1 @@
+"""Generated from protos/pointsman/scorer/v1; never edited."""

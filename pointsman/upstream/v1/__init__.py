@@ -1,0 +1,1 @@
+"""Generated from protos/pointsman/upstream/v1; never edited."""
