@@ -1,0 +1,1 @@
+"""What makes any process well behaved; knows nothing of prompts."""

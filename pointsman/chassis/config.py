@@ -1,0 +1,108 @@
+"""Configuration: YAML and a few environment variables → one frozen struct per process.
+
+Loaded once, in a service's `__main__`, and handed down. No other module reads the environment.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import yaml
+
+from pointsman.errors import ConfigError
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every configuration struct: frozen, by keyword, strict about names."""
+
+
+class ServerSettings(Settings, frozen=True, kw_only=True):
+    """What every service lets its operator set."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless somebody decides otherwise."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the metrics port."""
+    drain_delay_seconds: float = 0.0
+    """Seconds between "not ready" and the last accepted request, so that load balancers notice."""
+    grace_seconds: float = 30.0
+    """Seconds that requests in flight, streams too, may take on shutdown before they are cut."""
+    log_level: LogLevel = "INFO"
+    """INFO writes a line a request; WARNING only what an operator should look at."""
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_settings(
+    settings_type: type[SettingsT],
+    path: str | None,
+    environ: Mapping[str, str],
+    variables: Mapping[str, str],
+) -> SettingsT:
+    """Returns the settings of the file, overruled by the environment.
+
+    Args:
+        settings_type: The struct to fill.
+        path: A YAML file, or None for defaults.
+        environ: The process environment.
+        variables: Environment variable → key path, such as `POINTSMAN_SCORER_PORT` → `port` or
+            `POINTSMAN_SCORER_ADDRESS` → `scorer.address`.
+
+    Raises:
+        ConfigError: The file cannot be read, or a value does not fit; names file or variable, key
+            path and value.
+    """
+    values = read_yaml(path) if path else {}
+    for variable, key_path in variables.items():
+        if value := environ.get(variable):
+            try:
+                overlaid = _overlay({}, key_path, value)
+                msgspec.convert(overlaid, settings_type, strict=False)
+                _overlay(values, key_path, value)
+            except (msgspec.ValidationError, TypeError, ValueError) as error:
+                raise ConfigError(f"{variable}={value}: {error}") from error
+    return convert(values, settings_type, source=path or "the environment")
+
+
+def convert(values: object, settings_type: type[SettingsT], *, source: str) -> SettingsT:
+    """Returns the parsed YAML as a struct.
+
+    Raises:
+        ConfigError: A value does not fit; names the source and the key path.
+    """
+    try:
+        return msgspec.convert(values, settings_type, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Returns the mapping in a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
+    return values
+
+
+def _overlay(values: dict[str, Any], key_path: str, value: str) -> dict[str, Any]:
+    *parents, key = key_path.split(".")
+    target = values
+    for parent in parents:
+        target = target.setdefault(parent, {})
+    target[key] = value
+    return values
