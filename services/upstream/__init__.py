@@ -1,0 +1,1 @@
+"""The upstream: chosen model in, completion out."""

@@ -1,0 +1,205 @@
+"""The models file: which models there are, who provides them, what they cost.
+
+The one source of model names, prices and context windows; the gateway learns them by ListModels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from pointsman.chassis.config import Settings, convert, read_yaml
+from pointsman.errors import ConfigError, UnknownModel
+from pointsman.routing import quote
+
+DEMO_SOURCE = "the built-in demo models"
+
+
+class ProviderSettings(Settings, frozen=True, kw_only=True):
+    """One provider: an OpenAI-compatible endpoint."""
+
+    base_url: str
+    """What `/chat/completions` is appended to, such as `https://api.openai.com/v1`."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key; without it no key is sent."""
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    """Further request headers; not for keys."""
+    include_usage: bool = True
+    """Whether streams ask for usage (`stream_options.include_usage`); off for providers that refuse
+    the field, and then their streams are not counted."""
+    connect_timeout_seconds: float = 5.0
+    """Until a connection stands."""
+    read_timeout_seconds: float = 600.0
+    """Between two reads. Low: slow first tokens are cut off. High: a dead provider holds a request
+    for as long as its caller allows."""
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url {quote(self.base_url)} does not begin with http(s)://")
+        if any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError("a key does not belong in headers; name its variable in api_key_env")
+
+
+class ModelSettings(Settings, frozen=True, kw_only=True):
+    """One model."""
+
+    provider: str
+    """Name of its provider, of those under `providers`."""
+    model: str | None = None
+    """What the provider calls it; by default its name here."""
+    input_price_per_million: float = 0.0
+    """US dollars per million input tokens."""
+    output_price_per_million: float = 0.0
+    """US dollars per million output tokens."""
+    context_window_tokens: int = 0
+    """Tokens it can take; 0 if you do not want to say."""
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        for name, value in (
+            ("input_price_per_million", self.input_price_per_million),
+            ("output_price_per_million", self.output_price_per_million),
+            ("context_window_tokens", self.context_window_tokens),
+        ):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is {value}, not 0 or more")
+
+
+class ModelsFile(Settings, frozen=True, kw_only=True):
+    """What the models file says."""
+
+    providers: dict[str, ProviderSettings]
+    """Name → provider."""
+    models: dict[str, ModelSettings]
+    """Name in the model field → model."""
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        if not self.models:
+            raise ValueError("no model is configured - at `$.models`")
+        for name, model in self.models.items():
+            if not name or name.startswith("router-"):
+                raise ValueError(f"a model may not be called {quote(name)} - at `$.models`")
+            if model.provider not in self.providers:
+                raise ValueError(
+                    f"model {quote(name)} has the provider {quote(model.provider)}, and there are "
+                    f"only {', '.join(self.providers) or 'none'} - at `$.models`"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A model at its provider, ready to be called. `repr` shows no key."""
+
+    model: str
+    """The configured name."""
+    provider: str
+    provider_model: str
+    """What the provider calls it."""
+    url: str
+    settings: ProviderSettings
+    prices: ModelSettings
+    key: "Key"
+
+
+class Key:
+    """A provider's key, which never shows in a log or a traceback."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def reveal(self) -> str | None:
+        """Returns the key, for the one header it belongs in."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Key(***)" if self._value else "Key(None)"
+
+
+class Catalogue:
+    """The models that can be asked for.
+
+    Attributes:
+        source: Where they are configured, for messages to the operator.
+    """
+
+    def __init__(self, file: ModelsFile, source: str, environ: Mapping[str, str]) -> None:
+        self.source = source
+        self._endpoints = {
+            name: _endpoint(name, model, file, source, environ)
+            for name, model in file.models.items()
+        }
+
+    def __getitem__(self, name: str) -> Endpoint:
+        """Returns the endpoint of a model.
+
+        Raises:
+            UnknownModel: No such model; lists those there are.
+        """
+        try:
+            return self._endpoints[name]
+        except KeyError:
+            raise UnknownModel(
+                f"no model is called {quote(name)}; there are: {', '.join(self._endpoints)}"
+            ) from None
+
+    def label(self, name: str) -> str:
+        """Returns the name as a metric label: only configured names, everything else is `other`."""
+        return name if name in self._endpoints else "other"
+
+    def endpoints(self) -> list[Endpoint]:
+        """Returns every model, in the order of the file."""
+        return list(self._endpoints.values())
+
+
+def load_catalogue(
+    path: str | None, demo_provider_url: str, environ: Mapping[str, str]
+) -> Catalogue:
+    """Returns the models of a file, or without one the demo provider's pair.
+
+    Raises:
+        ConfigError: The file does not fit, or a key's variable is not set; names both.
+    """
+    if path is None:
+        return Catalogue(_demo_models(demo_provider_url), DEMO_SOURCE, environ)
+    return Catalogue(convert(read_yaml(path), ModelsFile, source=path), path, environ)
+
+
+def _demo_models(base_url: str) -> ModelsFile:
+    def model(name: str, *, price: float) -> ModelSettings:
+        return ModelSettings(
+            provider="demo",
+            model=name,
+            input_price_per_million=price,
+            output_price_per_million=4 * price,
+            context_window_tokens=128_000,
+        )
+
+    return ModelsFile(
+        providers={"demo": ProviderSettings(base_url=base_url)},
+        models={"strong": model("demo-strong", price=2.5), "weak": model("demo-weak", price=0.15)},
+    )
+
+
+def _endpoint(
+    name: str, model: ModelSettings, file: ModelsFile, source: str, environ: Mapping[str, str]
+) -> Endpoint:
+    provider = file.providers[model.provider]
+    key = environ.get(provider.api_key_env, "").strip() if provider.api_key_env else None
+    if key == "":
+        raise ConfigError(
+            f"{source}: provider {model.provider} reads its key from {provider.api_key_env}, which "
+            f"is not set; export {provider.api_key_env}=..., or remove api_key_env"
+        )
+    return Endpoint(
+        model=name,
+        provider=model.provider,
+        provider_model=model.model or name,
+        url=provider.base_url.rstrip("/") + "/chat/completions",
+        settings=provider,
+        prices=model,
+        key=Key(key),
+    )

@@ -1,0 +1,78 @@
+"""What went wrong at a provider → what the client is told, in OpenAI's error shape.
+
+A provider's 4xx keeps its status and body. 401 and 403 do not: the key is the operator's, and a
+client that read them would blame its own.
+"""
+
+from typing import Any
+
+import msgspec
+
+from pointsman.errors import ProviderError
+from pointsman.json_text import JsonDecoder
+from pointsman.upstream.v1 import upstream_pb2 as pb
+from services.upstream.models import Endpoint
+
+RELAYED_HEADERS = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})
+RELAYED_PREFIX = "x-ratelimit-"
+
+_UNAUTHORIZED = "The model's provider refuses the operator's credentials. Your key is not at fault."
+_LONGEST_QUOTE = 4000
+
+# kind → (HTTP status for the client, outcome of the attempt)
+STATUS_BY_KIND: dict[str, tuple[int, pb.AttemptOutcome.ValueType]] = {
+    "provider_error": (502, pb.ATTEMPT_OUTCOME_UNAVAILABLE),
+    "provider_unauthorized": (502, pb.ATTEMPT_OUTCOME_UNAUTHORIZED),
+    "provider_unavailable": (502, pb.ATTEMPT_OUTCOME_UNAVAILABLE),
+    "provider_timeout": (504, pb.ATTEMPT_OUTCOME_TIMEOUT),
+    "provider_nonsense": (502, pb.ATTEMPT_OUTCOME_UNAVAILABLE),
+}
+
+_decoder = JsonDecoder[dict[str, Any]](dict[str, Any])
+
+
+def error_body(message: str, *, kind: str, code: str | None) -> bytes:
+    """Returns `{"error": {...}}` with the four keys that OpenAI's clients read."""
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return msgspec.json.encode({"error": error})
+
+
+def body_for(error: ProviderError) -> bytes:
+    """Returns what the client is told of a provider that could not be used."""
+    return error_body(error.message, kind="provider_error", code=error.kind)
+
+
+def refusal(status: int, body: bytes, endpoint: Endpoint) -> tuple[int, bytes]:
+    """Returns the client's status and body for a provider's status of 400 or more."""
+    if status in (401, 403):
+        return 502, error_body(_UNAUTHORIZED, kind="provider_error", code="provider_unauthorized")
+    return status, in_openai_shape(status, without_key(body, endpoint))
+
+
+def in_openai_shape(status: int, body: bytes) -> bytes:
+    """Returns the body as it came if it has OpenAI's shape, else its text in that shape."""
+    try:
+        if isinstance(_decoder.decode(body).get("error"), dict):
+            return body
+    except ValueError:
+        pass  # an HTML page, a plain text, FastAPI's {"detail": ...}: the text is the message
+    text = body.decode("utf-8", "replace").strip()[:_LONGEST_QUOTE]
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return error_body(text or f"The provider answered {status}.", kind=kind, code=None)
+
+
+def outcome_of(status: int) -> pb.AttemptOutcome.ValueType:
+    """Returns how an attempt with this status ended."""
+    if status < 400:
+        return pb.ATTEMPT_OUTCOME_OK
+    if status in (401, 403):
+        return pb.ATTEMPT_OUTCOME_UNAUTHORIZED
+    if status == 429:
+        return pb.ATTEMPT_OUTCOME_THROTTLED
+    return pb.ATTEMPT_OUTCOME_REJECTED if status < 500 else pb.ATTEMPT_OUTCOME_UNAVAILABLE
+
+
+def without_key(body: bytes, endpoint: Endpoint) -> bytes:
+    """Returns the body without the operator's key, should a provider quote it."""
+    key = endpoint.key.reveal()
+    return body.replace(key.encode(), b"***") if key else body
