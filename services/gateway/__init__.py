@@ -1,0 +1,1 @@
+"""The gateway: OpenAI's HTTP in, a routed answer out."""

@@ -1,0 +1,146 @@
+"""Round every request: an id, an error in OpenAI's shape, and one log line without its content."""
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from pointsman.errors import PointsmanError
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.openai_errors import (
+    HTTP_BY_KIND,
+    error_response,
+    http_exception_response,
+    internal_error_response,
+)
+from services.gateway.request import accepted_request_id
+from services.gateway.scoring import Decision
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = web.RequestKey("request_id", str)
+REQUEST_ID_HEADER = "x-request-id"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def new_request_id() -> str:
+    """Returns an id that nobody else has."""
+    return uuid.uuid4().hex
+
+
+@web.middleware
+async def with_request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Accepts the client's request id, or makes one."""
+    given = accepted_request_id(request.headers.get(REQUEST_ID_HEADER))
+    request[REQUEST_ID] = given or new_request_id()
+    return await handler(request)
+
+
+async def show_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """Sends the id back on every response, streams too; an `on_response_prepare` hook."""
+    if (request_id := request.get(REQUEST_ID)) is not None:
+        response.headers[REQUEST_ID_HEADER] = request_id
+
+
+@web.middleware
+async def with_openai_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers every error in OpenAI's shape; what nobody foresaw is logged and told as 500."""
+    try:
+        return await handler(request)
+    except PointsmanError as error:
+        return error_response(error)
+    except web.HTTPException as error:
+        return http_exception_response(request, error)
+    except ConnectionResetError:
+        raise  # the client has left; there is nobody to answer
+    except Exception:
+        logger.exception("unexpected error", extra={"request_id": request[REQUEST_ID]})
+        return internal_error_response()
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a chat request so far; becomes its log line and its metrics."""
+
+    request_id: str
+    metrics: GatewayMetrics
+    clock: Callable[[], float]
+    router: str = "none"
+    """A router's name, `direct`, `other` for one that does not exist, `none` before it is known."""
+    decision: Decision | None = None
+    model: str | None = None
+    stream: bool = False
+    status: int | None = None
+    outcome: str | None = None
+    """Set where the answer went wrong after it had begun, or came from the provider as an error."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage → seconds."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times a stage."""
+        started_at = self.clock()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.clock() - started_at
+
+    def decided(self, decision: Decision) -> None:
+        """Notes and counts the decision."""
+        self.decision = decision
+        self.metrics.decisions.labels(self.router, decision.choice).inc()
+        if decision.fallback:
+            self.metrics.fallbacks.labels(decision.fallback).inc()
+
+
+@contextmanager
+def recorded(
+    request_id: str, metrics: GatewayMetrics, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[Record]:
+    """Counts a chat request, times it, and writes its line however it ends."""
+    record = Record(request_id, metrics, clock)
+    started_at = clock()
+    outcome = "internal"
+    try:
+        with metrics.in_flight.track_inprogress():
+            yield record
+        outcome = record.outcome or "ok"
+    except PointsmanError as error:
+        outcome = error.kind
+        record.status = HTTP_BY_KIND[error.kind].status
+        raise
+    except Exception:
+        raise
+    except BaseException:  # the client hung up, or the drain ran out of time
+        outcome = "cancelled"
+        raise
+    finally:
+        seconds = clock() - started_at
+        metrics.requests.labels(record.router, outcome).inc()
+        metrics.request_seconds.labels(outcome).observe(seconds)
+        for stage, stage_seconds in record.seconds.items():
+            metrics.stage_seconds.labels(stage).observe(stage_seconds)
+        logger.info("request", extra=_line(record, outcome, seconds))
+
+
+def _line(record: Record, outcome: str, seconds: float) -> dict[str, object]:
+    decision = record.decision
+    return {
+        "request_id": record.request_id,
+        "router": record.router,
+        "threshold": decision.ref.threshold if decision else None,
+        "strong_win_rate": decision.strong_win_rate if decision else None,
+        "choice": decision.choice if decision else None,
+        "fallback": decision.fallback if decision else None,
+        "model": record.model,
+        "stream": record.stream,
+        "status": record.status,
+        "outcome": outcome,
+        "seconds": round(seconds, 6),
+        "stages": {stage: round(spent, 6) for stage, spent in record.seconds.items()},
+    }

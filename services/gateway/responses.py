@@ -1,0 +1,58 @@
+"""Decision and completion → HTTP response: headers that say why, bytes as they came."""
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from pointsman.upstream.v1 import upstream_pb2 as pb
+from services.gateway.openai_errors import json_response
+from services.gateway.scoring import Decision
+
+
+def routing_headers(decision: Decision | None, model: str) -> dict[str, str]:
+    """Returns the `x-pointsman-*` headers; a model that was named has only its name.
+
+    The win rate is the shortest decimal that reads back as exactly the scorer's double, so that a
+    threshold copied from it decides as it did.
+    """
+    headers = {"x-pointsman-model": model.encode("unicode_escape").decode("ascii")}
+    if decision is None:
+        return headers
+    headers["x-pointsman-router"] = decision.ref.router
+    headers["x-pointsman-threshold"] = repr(decision.ref.threshold)
+    headers["x-pointsman-decision"] = decision.choice
+    if decision.strong_win_rate is not None:
+        headers["x-pointsman-strong-win-rate"] = repr(decision.strong_win_rate)
+    if decision.revision:
+        headers["x-pointsman-revision"] = decision.revision
+    if decision.fallback:
+        headers["x-pointsman-fallback"] = decision.fallback
+    return headers
+
+
+def whole(answer: pb.CompleteResponse, headers: Mapping[str, str]) -> web.Response:
+    """Returns a whole answer, or the provider's error."""
+    return json_response(answer.status, answer.body, {**answer.headers, **headers})
+
+
+def refused(head: pb.StreamHead, headers: Mapping[str, str]) -> web.Response:
+    """Returns the error of a stream that never began: an ordinary HTTP error."""
+    return json_response(head.status, head.body, {**head.headers, **headers})
+
+
+def event_stream(head: pb.StreamHead, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Returns a response for server-sent events, not yet prepared."""
+    return web.StreamResponse(
+        headers={
+            **head.headers,
+            **headers,
+            "content-type": "text/event-stream; charset=utf-8",
+            "cache-control": "no-cache",
+            "x-accel-buffering": "no",  # nginx in front would hold events back
+        }
+    )
+
+
+def error_event(error: bytes) -> bytes:
+    """Returns the event that ends a broken stream; no `[DONE]` follows it."""
+    return b"data: " + error.replace(b"\n", b"").replace(b"\r", b"") + b"\n\n"
