@@ -1,0 +1,155 @@
+"""The whole cluster on one machine, for a first run: same code, same wire, one command.
+
+`python -m services.all_in_one` starts the demo provider (unless a models file is given), the scorer
+and the upstream, then the gateway with their addresses; says where to send requests; and stops them
+in reverse order. A process that dies is started again at its old address.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from pointsman.chassis.lifecycle import EXIT_CONFIG
+from services.process import Announcement, Process, StartError
+
+_RESTART_SECONDS = 1.0
+_PORTS = {
+    "demo_provider": ("POINTSMAN_DEMO_PORT", None),
+    "scorer": ("POINTSMAN_SCORER_PORT", "POINTSMAN_SCORER_METRICS_PORT"),
+    "upstream": ("POINTSMAN_UPSTREAM_PORT", "POINTSMAN_UPSTREAM_METRICS_PORT"),
+    "gateway": ("POINTSMAN_GATEWAY_PORT", "POINTSMAN_GATEWAY_METRICS_PORT"),
+}
+_BANNER = """
+Pointsman is up: http://{address}/v1   (metrics: http://{metrics}/metrics)
+
+  curl -s http://{address}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "router-mf-0.5", "messages": {messages}}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="http://{address}/v1", api_key="none-needed")
+  print(client.chat.completions.create(model="router-mf-0.5", messages={messages}))
+
+{provider}Ctrl-C stops everything.
+"""
+_MESSAGES = '[{"role": "user", "content": "Hello!"}]'
+_DEMO = "Answers come from the demo provider; POINTSMAN_MODELS=models.yaml names real ones.\n"
+
+
+class Cluster:
+    """The services of one machine, started in order and stopped in reverse.
+
+    Args:
+        environ: The environment of every service; ports of 0 are chosen by the kernel.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
+        self._running: list[Process] = []
+
+    async def start(self) -> Announcement:
+        """Starts everything and returns what the gateway announces.
+
+        Raises:
+            StartError: A process ended before it was up, or the gateway cannot serve.
+        """
+        if not self._environ.get("POINTSMAN_MODELS"):
+            demo = await self._start("demo_provider")
+            self._environ["POINTSMAN_DEMO_PROVIDER_URL"] = f"http://{demo.address}/v1"
+        scorer, upstream = await asyncio.gather(self._start("scorer"), self._start("upstream"))
+        self._environ["POINTSMAN_SCORER_ADDRESS"] = scorer.address
+        self._environ["POINTSMAN_UPSTREAM_ADDRESS"] = upstream.address
+        gateway = await self._start("gateway")
+        if gateway.not_ready_reason:
+            print(f"pointsman gateway: {gateway.not_ready_reason}", file=sys.stderr)
+            raise StartError("gateway", EXIT_CONFIG)
+        return gateway
+
+    async def keep_running(self) -> None:
+        """Starts every process again that dies; runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for process in self._running:
+                group.create_task(self._keep(process))
+
+    async def stop(self) -> None:
+        """Stops everything: whoever calls before whom it calls."""
+        for process in reversed(self._running):
+            await process.stop()
+
+    async def _start(self, service: str) -> Announcement:
+        process = Process(service, self._environ)
+        self._running.append(process)
+        return await process.start()
+
+    async def _keep(self, process: Process) -> None:
+        while True:
+            status = await process.wait()
+            print(
+                f"pointsman: the {process.service} ended with status {status}; starting it again",
+                file=sys.stderr,
+            )
+            process.environ = {**process.environ, **_pinned(process)}
+            await asyncio.sleep(_RESTART_SECONDS)
+            with suppress(StartError):  # it has said why; the next round waits and tries again
+                await process.start()
+
+
+def _pinned(process: Process) -> dict[str, str]:
+    told = process.announcement
+    pairs = zip(_PORTS[process.service], (told.address, told.metrics), strict=True)
+    return {variable: at.rpartition(":")[2] for variable, at in pairs if variable and at}
+
+
+@asynccontextmanager
+async def _stopped_at_the_end(cluster: Cluster) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await cluster.stop()
+
+
+async def run(environ: Mapping[str, str]) -> int:
+    """Runs the cluster until SIGINT or SIGTERM; returns the exit status."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    cluster = Cluster(environ)
+    async with _stopped_at_the_end(cluster):
+        starting = asyncio.ensure_future(cluster.start())
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return 0
+        try:
+            gateway = starting.result()
+        except StartError as error:
+            return error.status
+        provider = "" if environ.get("POINTSMAN_MODELS") else _DEMO
+        print(
+            _BANNER.format(
+                address=gateway.address,
+                metrics=gateway.metrics,
+                messages=_MESSAGES,
+                provider=provider,
+            ),
+            flush=True,
+        )
+        keeping = asyncio.ensure_future(cluster.keep_running())
+        await stopping
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+    return 0
+
+
+def main() -> int:
+    """Runs the cluster with this process's environment."""
+    return asyncio.run(run(os.environ))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
