@@ -1,0 +1,35 @@
+"""The one contract every router keeps: prompt texts → strong win rates.
+
+Where it stands in the flow: the scorer calls a router from several worker threads, one prompt a
+call; calibration and evaluation call the same object with whole data sets.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Router(ABC):
+    """Maps prompts to P(the strong model's answer is preferred).
+
+    A subclass of your own becomes a router by naming it in the scorer's configuration as
+    ``package.module:Class``; it may carry a ``revision`` attribute, a short text that changes
+    whenever its win rates change.
+    """
+
+    @abstractmethod
+    def strong_win_rates(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one strong win rate per prompt, in the same order.
+
+        Args:
+            prompts: n texts of any length and content, the empty string included.
+
+        Returns:
+            float32[n] in [0, 1]. A prompt's win rate does not depend on its neighbours.
+
+        Must be safe to call from several threads at once.
+        """

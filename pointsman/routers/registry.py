@@ -1,0 +1,202 @@
+"""Router name → a loaded router: the scorer's, the SDK's and the evaluation's one way in.
+
+A name is looked up in this order: a class that the configuration names, a bundle that it names,
+the built-in ``random``, a bundle of that name in the bundles folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointsman.errors import ConfigError, RouterNotReady, UnknownRouter
+from pointsman.routers.base import Router
+from pointsman.routers.bundle import MANIFEST_NAME, Bundle, load_bundle, percentile_among
+from pointsman.routers.embedding import Embedder
+from pointsman.routers.manifest import QUANTILE_COUNT, GoldenReport
+from pointsman.routers.mf import BilinearWeights, MatrixFactorizationRouter
+from pointsman.routers.random_baseline import RandomRouter
+from pointsman.routing import ModelPair
+
+SHIPPED_BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+"""The trained routers that come with the package."""
+
+RANDOM_NAME = "random"
+
+RouterT = TypeVar("RouterT", bound=Router)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedRouter:
+    """A router that is ready to score, and what is known about it."""
+
+    name: str
+    router: Router
+    revision: str
+    """Changes whenever the win rates do; goes into cache keys, headers and reports."""
+
+    training_pair: ModelPair | None
+    """The model pair the win rates speak of; None for a router that knows of none."""
+
+    quantiles: NDArray[np.float64]
+    """float64[1001], win rates over the calibration prompts; float64[0] without calibration."""
+
+    calibration_prompts: str
+    """The prompts behind the quantiles, in words; empty without calibration."""
+
+    golden: GoldenReport | None
+    """How this machine compares with the one the bundle was made on; None without a bundle.
+    Never ``refused``: such a router is not loaded."""
+
+    def percentile(self, strong_win_rate: float) -> float:
+        """Return the percentage of calibration prompts at or below this rate, in [0, 100].
+
+        NaN for a router that has no calibration prompts.
+        """
+        if not len(self.quantiles):
+            return float("nan")
+        return percentile_among(self.quantiles, strong_win_rate)
+
+
+def load_router(
+    name: str,
+    *,
+    bundles_dir: Path | None = None,
+    bundle: Path | None = None,
+    factory: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> LoadedRouter:
+    """Load a router and check it against its golden win rates.
+
+    Args:
+        name: the public name, ``[a-z0-9_]+``.
+        bundles_dir: where bundles are looked up by name; the shipped ones by default.
+        bundle: the folder of one bundle, whatever its name.
+        factory: ``package.module:Class`` of a router of your own.
+        options: keyword arguments for the class (``seed`` for ``random``); bundles take none.
+
+    Raises:
+        UnknownRouter: nothing has this name; lists what there is.
+        ConfigError: the class, its options or the manifest are wrong.
+        RouterNotReady: a file is damaged, or the golden win rates differ grossly.
+    """
+    arguments = dict(options or {})
+    if factory is not None and bundle is not None:
+        raise ConfigError(f"router {name!r} names both a class and a bundle; keep one of them")
+    if factory is not None:
+        return _load_class(name, factory, arguments)
+    if bundle is not None:
+        return _load_bundled(name, bundle, arguments)
+    if name == RANDOM_NAME:
+        return _load_random(arguments)
+    folder = (bundles_dir or SHIPPED_BUNDLES) / name
+    if name not in router_names(bundles_dir):
+        known = ", ".join(router_names(bundles_dir))
+        raise UnknownRouter(f"no router is called {name!r}; there are: {known}")
+    return _load_bundled(name, folder, arguments)
+
+
+def router_names(bundles_dir: Path | None = None) -> list[str]:
+    """Return the names that `load_router` knows without a class or a bundle, sorted."""
+    folder = bundles_dir or SHIPPED_BUNDLES
+    return sorted({RANDOM_NAME, *(path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}"))})
+
+
+def _load_random(options: dict[str, Any]) -> LoadedRouter:
+    router = _construct(RANDOM_NAME, RandomRouter, options)
+    return LoadedRouter(
+        name=RANDOM_NAME,
+        router=router,
+        revision=router.revision,
+        training_pair=None,
+        quantiles=np.linspace(0.0, 1.0, QUANTILE_COUNT),
+        calibration_prompts="any prompts: its win rates are uniform",
+        golden=None,
+    )
+
+
+def _load_bundled(name: str, folder: Path, options: dict[str, Any]) -> LoadedRouter:
+    if options:
+        raise ConfigError(
+            f"router {name!r} comes from a bundle, which takes no options; remove "
+            f"{', '.join(sorted(options))}"
+        )
+    bundle = load_bundle(folder)
+    kind = bundle.manifest.kind
+    if kind not in BUNDLE_KINDS:
+        known = ", ".join(sorted(BUNDLE_KINDS))
+        raise ConfigError(f"the bundle at {folder} is of kind {kind!r}; this version reads {known}")
+    router = BUNDLE_KINDS[kind](bundle)
+    golden = bundle.check_golden(router)
+    if golden.verdict == "refused":
+        raise RouterNotReady(golden.message)
+    return LoadedRouter(
+        name=name,
+        router=router,
+        revision=bundle.manifest.revision,
+        training_pair=_pair_of(bundle),
+        quantiles=bundle.quantiles,
+        calibration_prompts=bundle.manifest.calibration.description,
+        golden=golden,
+    )
+
+
+def _load_class(name: str, factory: str, options: dict[str, Any]) -> LoadedRouter:
+    router = _construct(name, _import_class(name, factory), options)
+    return LoadedRouter(
+        name=name,
+        router=router,
+        revision=str(getattr(router, "revision", factory)),
+        training_pair=getattr(router, "training_pair", None),
+        quantiles=np.empty(0, dtype=np.float64),
+        calibration_prompts="",
+        golden=None,
+    )
+
+
+def _import_class(name: str, factory: str) -> type[Router]:
+    module_name, _, class_name = factory.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"router {name!r}: cannot load {factory!r}: {error}; write package.module:Class and "
+            "install the package beside pointsman"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Router)):
+        raise ConfigError(f"router {name!r}: {factory!r} is not a pointsman.routers.base.Router")
+    return found
+
+
+def _construct(name: str, router_class: type[RouterT], options: dict[str, Any]) -> RouterT:
+    try:
+        return router_class(**options)
+    except TypeError as error:
+        raise ConfigError(
+            f"router {name!r} does not accept the options {sorted(options)}: {error}"
+        ) from error
+
+
+def _load_mf(bundle: Bundle) -> Router:
+    return MatrixFactorizationRouter(
+        Embedder(
+            bundle.read_file("encoder"), bundle.read_file("tokenizer"), bundle.manifest.embedder
+        ),
+        BilinearWeights.from_bytes(bundle.read_file("weights")),
+        _pair_of(bundle),
+    )
+
+
+def _pair_of(bundle: Bundle) -> ModelPair:
+    pair = bundle.manifest.training_pair
+    return ModelPair(strong=pair.strong, weak=pair.weak)
+
+
+BUNDLE_KINDS: Mapping[str, Callable[[Bundle], Router]] = {"mf": _load_mf}
+"""Kind of a manifest → how its files become a router."""
