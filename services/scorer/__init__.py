@@ -1,0 +1,1 @@
+"""The scorer: prompt in, strong win rate out."""

@@ -1,0 +1,57 @@
+"""What the scorer measures; labels come from the configuration, never from a caller."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+STAGE_BUCKETS_SECONDS = (
+    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, 1.0, 2.5),
+)
+
+
+class ScorerMetrics:
+    """The scorer's instruments."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "pointsman_scorer_requests_total",
+            "Rpcs by router and outcome (ok, or the error's kind).",
+            ["router", "outcome"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "pointsman_scorer_requests_in_flight", "Rpcs being answered.", registry=registry
+        )
+        self.strong_win_rate = Histogram(
+            "pointsman_scorer_strong_win_rate",
+            "Strong win rates given out.",
+            ["router"],
+            buckets=[i / 20 for i in range(1, 21)],
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "pointsman_scorer_stage_seconds",
+            "Seconds a prompt spent in a stage (queue, infer).",
+            ["stage"],
+            buckets=STAGE_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "pointsman_scorer_queue_depth", "Prompts waiting for a worker.", registry=registry
+        )
+        self.dropped = Counter(
+            "pointsman_scorer_dropped_total",
+            "Prompts dropped before computing because their caller had left.",
+            registry=registry,
+        )
+        self.golden_difference = Gauge(
+            "pointsman_scorer_golden_difference",
+            "Largest difference between a bundle's golden win rates and this machine's.",
+            ["router"],
+            registry=registry,
+        )
+        self.router_ready = Gauge(
+            "pointsman_scorer_router_ready",
+            "1 if the router can score, else 0.",
+            ["router"],
+            registry=registry,
+        )

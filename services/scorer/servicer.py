@@ -1,0 +1,120 @@
+"""The scorer's rpcs: messages in, the pool's work, messages out."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from pointsman.chassis.grpc_server import request_id
+from pointsman.errors import InvalidRequest, PointsmanError
+from pointsman.routers.registry import LoadedRouter
+from pointsman.scorer.v1 import scorer_pb2 as pb
+from pointsman.scorer.v1 import scorer_pb2_grpc
+from services.scorer.metrics import ScorerMetrics
+from services.scorer.routers import RouterTable, percentile
+from services.scorer.workers import InferencePool, Timed
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 4096
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
+    """Answers Score, ScoreBatch and ListRouters."""
+
+    def __init__(self, routers: RouterTable, pool: InferencePool, metrics: ScorerMetrics) -> None:
+        self._routers = routers
+        self._pool = pool
+        self._metrics = metrics
+
+    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
+        """Scores one prompt."""
+        async with self._counted(request.router, context):
+            router = self._routers[request.router]
+            timed = await self._win_rate(router, request.prompt)
+            return pb.ScoreResponse(
+                strong_win_rate=timed.value,
+                router=router.name,
+                revision=router.revision,
+                percentile=percentile(router, timed.value),
+                queue_seconds=timed.queue_seconds,
+                inference_seconds=timed.inference_seconds,
+            )
+
+    async def ScoreBatch(
+        self, request: pb.ScoreBatchRequest, context: Context
+    ) -> pb.ScoreBatchResponse:
+        """Scores many prompts; a batch keeps every worker busy and no more of the queue."""
+        async with self._counted(request.router, context):
+            router = self._routers[request.router]
+            prompts = request.prompts
+            if len(prompts) > MAX_BATCH:
+                raise InvalidRequest(
+                    f"{len(prompts)} prompts in a batch; send at most {MAX_BATCH} at a time"
+                )
+            results: list[pb.PromptWinRate] = [pb.PromptWinRate() for _ in prompts]
+            await self._fill(results, enumerate(prompts), router)
+            return pb.ScoreBatchResponse(
+                router=router.name, revision=router.revision, win_rates=results
+            )
+
+    async def ListRouters(
+        self, request: pb.ListRoutersRequest, context: Context
+    ) -> pb.ListRoutersResponse:
+        """Lists the configured routers."""
+        return pb.ListRoutersResponse(routers=self._routers.listing())
+
+    async def _fill(
+        self,
+        results: list[pb.PromptWinRate],
+        numbered: Iterator[tuple[int, str]],
+        router: LoadedRouter,
+    ) -> None:
+        async def lane() -> None:
+            for index, prompt in numbered:  # shared: each lane takes the next prompt
+                timed = await self._win_rate(router, prompt)
+                results[index] = pb.PromptWinRate(
+                    strong_win_rate=timed.value,
+                    percentile=percentile(router, timed.value),
+                    queue_seconds=timed.queue_seconds,
+                    inference_seconds=timed.inference_seconds,
+                )
+
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(self._pool.workers):
+                    lanes.create_task(lane())
+        except* PointsmanError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _win_rate(self, router: LoadedRouter, prompt: str) -> Timed[float]:
+        timed = await self._pool.run(lambda: float(router.router.strong_win_rates([prompt])[0]))
+        if not 0.0 <= timed.value <= 1.0:  # another team's router; NaN fails here too
+            raise ValueError(f"router {router.name} returned {timed.value}, not a rate in [0, 1]")
+        self._metrics.strong_win_rate.labels(router.name).observe(timed.value)
+        return timed
+
+    @asynccontextmanager
+    async def _counted(self, router: str, context: Context) -> AsyncIterator[None]:
+        outcome = "internal"
+        label = self._routers.label(router)
+        try:
+            with self._metrics.in_flight.track_inprogress():
+                yield
+            outcome = "ok"
+        except PointsmanError as error:
+            outcome = error.kind
+            logger.warning(
+                "not scored",
+                extra={"request_id": request_id(context), "router": label, "outcome": outcome},
+            )
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._metrics.requests.labels(label, outcome).inc()
