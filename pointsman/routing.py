@@ -74,8 +74,9 @@ def decide(strong_win_rate: float, threshold: float) -> Choice:
 
 def quote(value: str) -> str:
     """Returns the value as an error message may show it: printable, one line, at most 100 chars."""
-    shown = value if len(value) <= _LONGEST_QUOTE else value[: _LONGEST_QUOTE - 1] + "…"
-    return f"`{''.join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)}`"
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value[: _LONGEST_QUOTE + 1])
+    cut = shown if len(shown) <= _LONGEST_QUOTE else shown[: _LONGEST_QUOTE - 1] + "…"
+    return f"`{cut}`"
 
 
 def _malformed(problem: str) -> InvalidRequest:

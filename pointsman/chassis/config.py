@@ -3,9 +3,11 @@
 Loaded once, in a service's `__main__`, and handed down. No other module reads the environment.
 """
 
+import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -13,6 +15,14 @@ import yaml
 from pointsman.errors import ConfigError
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+PositiveCount = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+Dollars = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
+
+_STEPS = re.compile(r"\.\w+|\[[^\]]*\]")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,9 +36,9 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """Address to listen on; loopback unless somebody decides otherwise."""
     metrics_host: str = "127.0.0.1"
     """Address of the metrics port."""
-    drain_delay_seconds: float = 0.0
+    drain_delay_seconds: Seconds = 0.0
     """Seconds between "not ready" and the last accepted request, so that load balancers notice."""
-    grace_seconds: float = 30.0
+    grace_seconds: Seconds = 30.0
     """Seconds that requests in flight, streams too, may take on shutdown before they are cut."""
     log_level: LogLevel = "INFO"
     """INFO writes a line a request; WARNING only what an operator should look at."""
@@ -77,7 +87,7 @@ def convert(values: object, settings_type: type[SettingsT], *, source: str) -> S
     try:
         return msgspec.convert(values, settings_type, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {error}") from error
+        raise ConfigError(f"{source}: {_explain(values, settings_type, str(error))}") from error
 
 
 def read_yaml(path: str) -> dict[str, Any]:
@@ -104,5 +114,47 @@ def _overlay(values: dict[str, Any], key_path: str, value: str) -> dict[str, Any
     target = values
     for parent in parents:
         target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            return values  # the file is wrong there, and will be told so
     target[key] = value
     return values
+
+
+def _explain(values: object, settings_type: type[Settings], problem: str) -> str:
+    """Returns msgspec's message with the key path in full (`[...]` for a key) and the value."""
+    told, _, path = problem.rpartition(" - at `$")
+    keys: list[Any] = []
+    here: Any = values
+    for step in _STEPS.findall(path):
+        if step == "[...]":
+            key = _failing_key(values, keys, here, settings_type, problem)
+        else:
+            key = int(step[1:-1]) if step.startswith("[") else step[1:]
+        try:
+            here = here[key]
+        except (KeyError, IndexError, TypeError):
+            return problem
+        keys.append(key)
+    if not keys:
+        return problem
+    shown = "" if isinstance(here, dict | list) else f", got {here!r}"
+    return f"{told} - at `$.{'.'.join(map(str, keys))}`{shown}"
+
+
+def _failing_key(
+    values: object, keys: list[Any], here: Any, settings_type: type[Settings], problem: str
+) -> object:
+    """Returns the key of `here` whose value alone still gives the problem."""
+    for key in here:
+        alone = copy.deepcopy(values)
+        target: Any = alone
+        for parent in keys:
+            target = target[parent]
+        for other in [other for other in target if other != key]:
+            del target[other]
+        try:
+            msgspec.convert(alone, settings_type, strict=False)
+        except msgspec.ValidationError as error:
+            if str(error) == problem:
+                return key
+    return None

@@ -80,6 +80,10 @@ def _supervisor(environ: Mapping[str, str]) -> int | None:
 
 
 def _stop_at_end(loop: asyncio.AbstractEventLoop, descriptor: int, stop: asyncio.Event) -> None:
-    if not os.read(descriptor, 1):
+    try:
+        heard = os.read(descriptor, 1)
+    except ConnectionError:  # it closed without having heard us
+        heard = b""
+    if not heard:
         loop.remove_reader(descriptor)
         stop.set()

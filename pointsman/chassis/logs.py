@@ -1,5 +1,6 @@
 """JSON lines on standard output: a fixed event phrase and fields, never a prompt, answer or key."""
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -32,7 +33,10 @@ class JsonFormatter(logging.Formatter):
         line.update((k, v) for k, v in vars(record).items() if k not in _PLAIN_ATTRIBUTES)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _encode(line).decode()
+        try:
+            return _encode(line).decode()
+        except UnicodeEncodeError:  # half an emoji, somewhere
+            return json.dumps(line, default=str)
 
 
 def configure_logging(service: str, level: LogLevel, stream: TextIO = sys.stdout) -> None:

@@ -23,7 +23,7 @@ def port_errors(host: str, port: int, setting: str) -> Iterator[None]:
     """Turns a failed bind into one line that names the port and the setting that moves it."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # grpc raises RuntimeError
+    except (OSError, OverflowError, RuntimeError) as error:  # the last is grpc's
         raise ConfigError(
             f"cannot listen on {address(host, port)}: it is taken or not ours to take; "
             f"set {setting} to another port, or to 0 for any free one"

@@ -82,7 +82,7 @@ def stream(request: JSON, made: Made) -> Iterator[JSON]:
     for index, call in enumerate(message.get("tool_calls", ())):
         yield chunk({"tool_calls": [{"index": index, **call}]})
     yield chunk({}, finish_reason)
-    if (request.get("stream_options") or {}).get("include_usage"):
+    if _object(request.get("stream_options")).get("include_usage"):
         yield {**head, "choices": [], "usage": _usage(request, message)}
 
 
@@ -114,33 +114,39 @@ def _text(model: str, messages: list[JSON]) -> str:
 def _content(message: JSON) -> str:
     content = message.get("content")
     if isinstance(content, list):
-        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+        return " ".join(str(_object(part).get("text") or "") for part in content)
     return content if isinstance(content, str) else ""
 
 
 def _tool_to_call(request: JSON, messages: list[JSON]) -> JSON | None:
     """Returns the function a model would surely call: the only or the demanded one, once."""
-    tools = [tool.get("function") for tool in request.get("tools") or () if isinstance(tool, dict)]
-    functions = [function for function in tools if isinstance(function, dict)]
+    functions = [_object(_object(tool).get("function")) for tool in _list(request.get("tools"))]
+    named = [function for function in functions if isinstance(function.get("name"), str)]
     choice = request.get("tool_choice")
-    if not functions or choice == "none" or messages[-1].get("role") == "tool":
+    if not named or choice == "none" or messages[-1].get("role") == "tool":
         return None
-    wanted = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
-    return next((f for f in functions if f.get("name") == wanted), functions[0])
+    wanted = _object(_object(choice).get("function")).get("name")
+    return next((function for function in named if function["name"] == wanted), named[0])
 
 
 def _arguments(schema: Any) -> str:
-    properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
-    return json.dumps({name: _example(kind) for name, kind in properties.items()})
+    properties = _object(_object(schema).get("properties"))
+    return json.dumps({name: _example(_object(kind)) for name, kind in properties.items()})
 
 
-def _example(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        return None
-    if schema.get("enum"):
-        return schema["enum"][0]
+def _example(schema: JSON) -> Any:
+    if allowed := _list(schema.get("enum")):
+        return allowed[0]
     kind = schema.get("type", "string")
     return _EXAMPLES.get(kind if isinstance(kind, str) else "string")
+
+
+def _object(value: Any) -> JSON:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _usage(request: JSON, message: JSON) -> JSON:

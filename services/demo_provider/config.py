@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pointsman.chassis.config import ServerSettings, load_settings
+from pointsman.chassis.config import Port, Seconds, ServerSettings, load_settings
 
 PORT_VARIABLE = "POINTSMAN_DEMO_PORT"
 
@@ -10,9 +10,9 @@ PORT_VARIABLE = "POINTSMAN_DEMO_PORT"
 class DemoSettings(ServerSettings, frozen=True, kw_only=True):
     """The demo provider's settings."""
 
-    port: int = 6061
+    port: Port = 6061
     """HTTP port; 0 takes any free one."""
-    chunk_seconds: float = 0.0
+    chunk_seconds: Seconds = 0.0
     """Pause between two chunks of a stream, as a real model makes one."""
 
 

@@ -1,5 +1,6 @@
 """Round every request: an id, an error in OpenAI's shape, and one log line without its content."""
 
+import asyncio
 import logging
 import time
 import uuid
@@ -114,10 +115,8 @@ def recorded(
         outcome = error.kind
         record.status = HTTP_BY_KIND[error.kind].status
         raise
-    except Exception:
-        raise
-    except BaseException:  # the client hung up, or the drain ran out of time
-        outcome = "cancelled"
+    except (asyncio.CancelledError, ConnectionResetError):
+        outcome = "cancelled"  # the client hung up, or the drain ran out of time
         raise
     finally:
         seconds = clock() - started_at

@@ -58,7 +58,7 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
                 timeout_seconds=settings.request_timeout_seconds,
             )
             probes = Probes(directory)
-            app = build_app(chat, ModelListing(directory, int(time.time())), probes, settings)
+            app = build_app(chat, ModelListing(directory, int(time.time())), probes)
             async with _listening(app, settings) as port, _kept_fresh(directory, settings):
                 announce(
                     "gateway",
@@ -71,15 +71,9 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
                 await asyncio.sleep(settings.drain_delay_seconds)
 
 
-def build_app(
-    chat: ChatCompletions, listing: ModelListing, probes: Probes, settings: GatewaySettings
-) -> web.Application:
+def build_app(chat: ChatCompletions, listing: ModelListing, probes: Probes) -> web.Application:
     """Returns the HTTP application."""
-    app = web.Application(
-        middlewares=[with_request_id, with_openai_errors],
-        # aiohttp refuses a body of exactly client_max_size.
-        client_max_size=settings.body_limit_bytes + 1,
-    )
+    app = web.Application(middlewares=[with_request_id, with_openai_errors])
     app.on_response_prepare.append(show_request_id)
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_get("/v1/models", listing)

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pointsman.chassis.config import ServerSettings, Settings, load_settings
+from pointsman.chassis.config import (
+    Port,
+    PositiveCount,
+    PositiveSeconds,
+    ServerSettings,
+    Settings,
+    load_settings,
+)
 from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES
 from pointsman.prompts import PromptPolicy
 from pointsman.routing import ModelPair
@@ -40,7 +47,7 @@ class ScorerClientSettings(Settings, frozen=True, kw_only=True):
 
     address: str = "127.0.0.1:50051"
     """`host:port`, or any gRPC target such as `dns:///scorer:50051`."""
-    timeout_seconds: float = 1.0
+    timeout_seconds: PositiveSeconds = 1.0
     """How long a request waits for its win rate before `on_scorer_failure` decides. Low: bursts
     fail over. High: every request is so much slower while the scorer hangs."""
 
@@ -55,9 +62,9 @@ class UpstreamClientSettings(Settings, frozen=True, kw_only=True):
 class GatewaySettings(ServerSettings, frozen=True, kw_only=True):
     """The gateway's settings."""
 
-    port: int = 6060
+    port: Port = 6060
     """HTTP port (RouteLLM's); 0 takes any free one."""
-    metrics_port: int = 9100
+    metrics_port: Port = 9100
     """Port of `/metrics`; 0 takes any free one."""
     pair: PairSettings = PairSettings()
     scorer: ScorerClientSettings = ScorerClientSettings()
@@ -67,11 +74,11 @@ class GatewaySettings(ServerSettings, frozen=True, kw_only=True):
     on_scorer_failure: OnScorerFailure = "strong"
     """What becomes of a request whose win rate cannot be had in time: the strong model (no answer
     is worse, some cost more), the weak one, or an error (503)."""
-    request_timeout_seconds: float = 600.0
+    request_timeout_seconds: PositiveSeconds = 600.0
     """From a request's first byte to its answer's last; OpenAI's clients wait 600 too."""
-    body_limit_bytes: int = BODY_LIMIT_BYTES
+    body_limit_bytes: PositiveCount = BODY_LIMIT_BYTES
     """Largest request body; over it 413."""
-    refresh_seconds: float = 10.0
+    refresh_seconds: PositiveSeconds = 10.0
     """How often the lists of models and routers are asked for again."""
 
     def model_pair(self) -> ModelPair:

@@ -33,10 +33,12 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
     """
     if (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise _too_large(limit_bytes) from error
+    body = bytearray()
+    async for part in request.content.iter_any():
+        body += part
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+    return bytes(body)
 
 
 def parse_chat_request(body: bytes) -> ChatRequest:

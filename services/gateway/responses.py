@@ -15,7 +15,7 @@ def routing_headers(decision: Decision | None, model: str) -> dict[str, str]:
     The win rate is the shortest decimal that reads back as exactly the scorer's double, so that a
     threshold copied from it decides as it did.
     """
-    headers = {"x-pointsman-model": model.encode("unicode_escape").decode("ascii")}
+    headers = {"x-pointsman-model": _header_value(model)}
     if decision is None:
         return headers
     headers["x-pointsman-router"] = decision.ref.router
@@ -24,10 +24,15 @@ def routing_headers(decision: Decision | None, model: str) -> dict[str, str]:
     if decision.strong_win_rate is not None:
         headers["x-pointsman-strong-win-rate"] = repr(decision.strong_win_rate)
     if decision.revision:
-        headers["x-pointsman-revision"] = decision.revision
+        headers["x-pointsman-revision"] = _header_value(decision.revision)
     if decision.fallback:
         headers["x-pointsman-fallback"] = decision.fallback
     return headers
+
+
+def _header_value(text: str) -> str:
+    """Returns the text in printable ASCII: anything else escaped, as it might end the header."""
+    return text.encode("unicode_escape").decode("ascii")
 
 
 def whole(answer: pb.CompleteResponse, headers: Mapping[str, str]) -> web.Response:

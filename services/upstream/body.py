@@ -4,16 +4,13 @@ Values are carried over as they were written: numbers keep their digits, strings
 fields that OpenAI has not invented yet their place.
 """
 
-from typing import Any
-
 import msgspec
 
 from pointsman.errors import InvalidRequest
-from pointsman.json_text import JsonDecoder, RawObject
+from pointsman.json_text import JsonDecoder, RawObject, encode_members
 
 _decoder = JsonDecoder[RawObject](RawObject)
-_encode = msgspec.json.Encoder().encode
-_USAGE = {"include_usage": True}
+_TRUE = msgspec.Raw(b"true")
 
 
 def address_to(body: bytes, provider_model: str, *, want_usage: bool) -> tuple[bytes, bool]:
@@ -31,19 +28,19 @@ def address_to(body: bytes, provider_model: str, *, want_usage: bool) -> tuple[b
         fields = _decoder.decode(body)
     except ValueError as error:
         raise InvalidRequest(f"the body is not a JSON object: {error}") from error
-    fields["model"] = msgspec.Raw(_encode(provider_model))
+    fields["model"] = msgspec.Raw(msgspec.json.encode(provider_model))
     added = want_usage and _ask_for_usage(fields)
-    return _encode(fields), added
+    return encode_members(fields), added
 
 
 def _ask_for_usage(fields: RawObject) -> bool:
-    if "stream_options" not in fields:
-        fields["stream_options"] = msgspec.Raw(_encode(_USAGE))
-        return True
-    options: Any = msgspec.json.decode(fields["stream_options"])
-    if options is not None and not isinstance(options, dict):
-        return False  # the provider will say what is wrong with it
-    if options and options.get("include_usage"):
+    given = bytes(fields.get("stream_options", b"null"))
+    try:
+        options = {} if given == b"null" else _decoder.decode(given)
+    except ValueError:
+        return False  # not an object: the provider will say what is wrong with it
+    if bytes(options.get("include_usage", b"")) == b"true":
         return False
-    fields["stream_options"] = msgspec.Raw(_encode({**(options or {}), **_USAGE}))
+    options["include_usage"] = _TRUE
+    fields["stream_options"] = msgspec.Raw(encode_members(options))
     return True

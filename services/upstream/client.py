@@ -69,8 +69,9 @@ class ProviderClient:
                     call.headers_came(response.status)
                     data = await self._read(response)
                     if not response.ok:
-                        status, data = provider_errors.refusal(response.status, data, endpoint)
-                        return Answer(status, data, call.end(), _relayed(response))
+                        status, headers, data = _refusal(response, data, endpoint)
+                        return Answer(status, data, call.end(), headers)
+                    _expect(response)
                     usage = usage_of(data)
                     return Answer(response.status, data, call.end(), _relayed(response), usage)
         except ProviderError as error:
@@ -90,10 +91,10 @@ class ProviderClient:
                     call.headers_came(response.status)
                     if not response.ok:
                         data = await self._read(response)
-                        status, data = provider_errors.refusal(response.status, data, endpoint)
-                        yield _head(call.end(), status, data, _relayed(response))
+                        status, headers, data = _refusal(response, data, endpoint)
+                        yield _head(call.end(), status, data, headers)
                         return
-                    _expect_events(response)
+                    _expect(response, "text/event-stream")
                     begun = True
                     yield _head(call.so_far(), 200, b"", _relayed(response))
                     async for frames in self._frames(response, reader):
@@ -193,18 +194,24 @@ def _as_provider_errors(endpoint: Endpoint) -> Iterator[None]:
         yield
     except TimeoutError as error:  # aiohttp's time-outs are ClientErrors too: this comes first
         raise ProviderTimeout(f"{name} did not answer in time.") from error
-    except (aiohttp.ClientError, OSError) as error:
-        logger.warning(
-            "provider failed", extra={"provider": endpoint.provider, "error": repr(error)}
-        )
+    except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last: a host that is none
+        said = provider_errors.without_key(repr(error).encode(), endpoint).decode()
+        logger.warning("provider failed", extra={"provider": endpoint.provider, "error": said})
         raise ProviderUnavailable(f"{name} could not be reached, or hung up.") from error
 
 
-def _expect_events(response: aiohttp.ClientResponse) -> None:
-    if response.status >= 300 or response.content_type != "text/event-stream":
+def _refusal(
+    response: aiohttp.ClientResponse, body: bytes, endpoint: Endpoint
+) -> tuple[int, dict[str, str], bytes]:
+    return provider_errors.refusal(response.status, _relayed(response), body, endpoint)
+
+
+def _expect(response: aiohttp.ClientResponse, content_type: str | None = None) -> None:
+    """Raises ProviderNonsense for a redirect (nobody should follow one with a key) and the like."""
+    if response.status >= 300 or content_type not in {None, response.content_type}:
         raise ProviderNonsense(
-            f"The model's provider was asked for a stream and answered {response.status} with "
-            f"{response.content_type}."
+            f"The model's provider answered {response.status} with {response.content_type}"
+            + (f" where {content_type} was asked for." if content_type else ".")
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pointsman.chassis.config import ServerSettings, load_settings
+from pointsman.chassis.config import Port, PositiveCount, ServerSettings, load_settings
 from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES
 
 PORT_VARIABLE = "POINTSMAN_UPSTREAM_PORT"
@@ -24,15 +24,15 @@ _VARIABLES = {
 class UpstreamSettings(ServerSettings, frozen=True, kw_only=True):
     """The upstream's settings; models and providers stand in a file of their own."""
 
-    port: int = 50052
+    port: Port = 50052
     """gRPC port; 0 takes any free one."""
-    metrics_port: int = 9102
+    metrics_port: Port = 9102
     """Port of `/metrics`; 0 takes any free one."""
     models_file: str | None = None
     """YAML with models and providers; without it, the demo provider's pair."""
     demo_provider_url: str = "http://127.0.0.1:6061/v1"
     """Base URL of the demo provider; used only without a models file."""
-    body_limit_bytes: int = BODY_LIMIT_BYTES
+    body_limit_bytes: PositiveCount = BODY_LIMIT_BYTES
     """Largest request body and largest answer; at least the gateway's body limit."""
 
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pointsman.chassis.config import Settings, convert, read_yaml
+from pointsman.chassis.config import (
+    Count,
+    Dollars,
+    PositiveSeconds,
+    Settings,
+    convert,
+    read_yaml,
+)
 from pointsman.errors import ConfigError, UnknownModel
 from pointsman.routing import quote
 
@@ -27,9 +34,9 @@ class ProviderSettings(Settings, frozen=True, kw_only=True):
     include_usage: bool = True
     """Whether streams ask for usage (`stream_options.include_usage`); off for providers that refuse
     the field, and then their streams are not counted."""
-    connect_timeout_seconds: float = 5.0
+    connect_timeout_seconds: PositiveSeconds = 5.0
     """Until a connection stands."""
-    read_timeout_seconds: float = 600.0
+    read_timeout_seconds: PositiveSeconds = 600.0
     """Between two reads. Low: slow first tokens are cut off. High: a dead provider holds a request
     for as long as its caller allows."""
 
@@ -48,22 +55,12 @@ class ModelSettings(Settings, frozen=True, kw_only=True):
     """Name of its provider, of those under `providers`."""
     model: str | None = None
     """What the provider calls it; by default its name here."""
-    input_price_per_million: float = 0.0
+    input_price_per_million: Dollars = 0.0
     """US dollars per million input tokens."""
-    output_price_per_million: float = 0.0
+    output_price_per_million: Dollars = 0.0
     """US dollars per million output tokens."""
-    context_window_tokens: int = 0
+    context_window_tokens: Count = 0
     """Tokens it can take; 0 if you do not want to say."""
-
-    def __post_init__(self) -> None:
-        """Checks what types cannot."""
-        for name, value in (
-            ("input_price_per_million", self.input_price_per_million),
-            ("output_price_per_million", self.output_price_per_million),
-            ("context_window_tokens", self.context_window_tokens),
-        ):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} is {value}, not 0 or more")
 
 
 class ModelsFile(Settings, frozen=True, kw_only=True):

@@ -4,12 +4,10 @@ A provider's 4xx keeps its status and body. 401 and 403 do not: the key is the o
 client that read them would blame its own.
 """
 
-from typing import Any
-
 import msgspec
 
 from pointsman.errors import ProviderError
-from pointsman.json_text import JsonDecoder
+from pointsman.json_text import JsonDecoder, RawObject
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.upstream.models import Endpoint
 
@@ -28,7 +26,12 @@ STATUS_BY_KIND: dict[str, tuple[int, pb.AttemptOutcome.ValueType]] = {
     "provider_nonsense": (502, pb.ATTEMPT_OUTCOME_UNAVAILABLE),
 }
 
-_decoder = JsonDecoder[dict[str, Any]](dict[str, Any])
+
+class _Body(msgspec.Struct):
+    error: RawObject
+
+
+_decoder = JsonDecoder[_Body](_Body)
 
 
 def error_body(message: str, *, kind: str, code: str | None) -> bytes:
@@ -42,18 +45,21 @@ def body_for(error: ProviderError) -> bytes:
     return error_body(error.message, kind="provider_error", code=error.kind)
 
 
-def refusal(status: int, body: bytes, endpoint: Endpoint) -> tuple[int, bytes]:
-    """Returns the client's status and body for a provider's status of 400 or more."""
+def refusal(
+    status: int, headers: dict[str, str], body: bytes, endpoint: Endpoint
+) -> tuple[int, dict[str, str], bytes]:
+    """Returns the client's status, headers and body for a provider's status of 400 or more."""
     if status in (401, 403):
-        return 502, error_body(_UNAUTHORIZED, kind="provider_error", code="provider_unauthorized")
-    return status, in_openai_shape(status, without_key(body, endpoint))
+        told = error_body(_UNAUTHORIZED, kind="provider_error", code="provider_unauthorized")
+        return 502, {**headers, "x-should-retry": "false"}, told
+    return status, headers, in_openai_shape(status, without_key(body, endpoint))
 
 
 def in_openai_shape(status: int, body: bytes) -> bytes:
     """Returns the body as it came if it has OpenAI's shape, else its text in that shape."""
     try:
-        if isinstance(_decoder.decode(body).get("error"), dict):
-            return body
+        _decoder.decode(body)
+        return body
     except ValueError:
         pass  # an HTML page, a plain text, FastAPI's {"detail": ...}: the text is the message
     text = body.decode("utf-8", "replace").strip()[:_LONGEST_QUOTE]

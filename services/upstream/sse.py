@@ -4,8 +4,9 @@ Only what OpenAI's clients understand goes on: events with data, and comments. A
 data (`event: ping`, `retry: 100`) makes the official client fail to parse the answer.
 """
 
+import codecs
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -17,31 +18,38 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 DONE = b"data: [DONE]\n\n"
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Delta(msgspec.Struct):
     """Of a choice we read only whether it is finished."""
 
     finish_reason: Any = None
 
 
+_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
 
 
 class _Chunk(msgspec.Struct):
     """Of a chunk we read who is finished, what was used and whether it is an error."""
 
     choices: list[_Delta] | None = None
-    usage: _Usage | None = None
-    error: Any = None
+    usage: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
 
 
 class _Answer(msgspec.Struct):
-    usage: _Usage | None = None
+    usage: msgspec.Raw = _NULL
 
 
 _chunk_decoder = JsonDecoder[_Chunk](_Chunk)
 _answer_decoder = JsonDecoder[_Answer](_Answer)
+_usage_decoder = JsonDecoder[_Usage | None](_Usage | None)
 
 
 class EventSplitter:
@@ -49,6 +57,7 @@ class EventSplitter:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yields each event that is complete now, with LF ends of line and its empty line.
@@ -57,6 +66,9 @@ class EventSplitter:
             ProviderNonsense: An event does not end within 16 MiB.
         """
         data = self._rest + data
+        if not self._begun and len(data) >= len(codecs.BOM_UTF8):
+            data = data.removeprefix(codecs.BOM_UTF8)
+            self._begun = True
         # A CR at the very end may be half of a CRLF: it waits for what follows.
         held = b"\r" if data.endswith(b"\r") else b""
         if b"\r" in data:
@@ -92,7 +104,7 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> bytes:
         """Returns the events to pass on of those that are complete now, up to a failure."""
-        return b"".join(event for event in self._events(data) if self._passes(event))
+        return b"".join(filter(None, map(self._passed, self._events(data))))
 
     def _events(self, data: bytes) -> Iterator[bytes]:
         try:
@@ -100,32 +112,33 @@ class AnswerReader:
         except ProviderNonsense as error:
             self.failure = error
 
-    def _passes(self, event: bytes) -> bool:
+    def _passed(self, event: bytes) -> bytes:
+        """Returns the event as the client gets it; empty if it does not."""
         if self.done or self.failure is not None:
-            return False
-        payload = _data_of(event)
+            return b""
+        event, payload = _understood(event)
         if payload is None:
-            return event.startswith(b":")
+            return event
         if payload.startswith(b"[DONE]"):
             self.done = True
-            return True
+            return DONE
         try:
-            return self._read(_chunk_decoder.decode(payload), payload)
+            passes = self._read(_chunk_decoder.decode(payload), payload)
         except ValueError as error:
             self.failure = ProviderNonsense(f"An event of the stream is not a chunk: {error}.")
-            return False
+            return b""
+        return event if passes else b""
 
     def _read(self, chunk: _Chunk, payload: bytes) -> bool:
-        if chunk.error is not None:
+        if bytes(chunk.error) != b"null":
             self.failure = ProviderUnavailable("The model's provider failed in mid-answer.")
             self.reported = payload
             return False
-        if chunk.usage is not None:
-            self.usage = _usage(chunk.usage)
+        self.usage = _usage(chunk.usage) or self.usage
         if chunk.choices:
             self.finished |= any(choice.finish_reason is not None for choice in chunk.choices)
             return True
-        return not (self._hide_usage and chunk.usage is not None)
+        return not (self._hide_usage and bytes(chunk.usage) != b"null")
 
 
 def usage_of(answer: bytes) -> pb.Usage | None:
@@ -135,18 +148,30 @@ def usage_of(answer: bytes) -> pb.Usage | None:
         ProviderNonsense: The answer is not a JSON object.
     """
     try:
-        usage = _answer_decoder.decode(answer).usage
+        return _usage(_answer_decoder.decode(answer).usage)
     except ValueError as error:
-        raise ProviderNonsense(f"the answer is not a JSON object: {error}") from error
-    return None if usage is None else _usage(usage)
+        raise ProviderNonsense(f"The answer is not a JSON object: {error}.") from error
 
 
-def _data_of(event: bytes) -> bytes | None:
-    lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(lines) or None
+def _understood(event: bytes) -> tuple[bytes, bytes | None]:
+    """Returns the event's data and comment lines, all that clients understand, and its data."""
+    lines = event.rstrip(b"\n").split(b"\n")
+    data = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:")) or None
+    wanted = b":" if data is None else (b":", b"data:")
+    kept = [line for line in lines if line.startswith(wanted)]
+    if len(kept) < len(lines):
+        event = b"\n".join(kept) + b"\n\n" if kept else b""
+    return event, data
 
 
-def _usage(usage: _Usage) -> pb.Usage:
+def _usage(raw: msgspec.Raw) -> pb.Usage | None:
+    """Returns the usage, or None where it is absent or odd: the answer matters more."""
+    try:
+        usage = _usage_decoder.decode(bytes(raw))
+    except ValueError:
+        return None
+    if usage is None:
+        return None
     return pb.Usage(
         input_tokens=usage.prompt_tokens or 0, output_tokens=usage.completion_tokens or 0
     )
