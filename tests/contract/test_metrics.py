@@ -1,0 +1,55 @@
+"""Metric names are a promise to dashboards: renaming one must be a decision."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.gateway.metrics import GatewayMetrics
+from services.scorer.metrics import ScorerMetrics
+from services.upstream.metrics import UpstreamMetrics
+
+NAMES = {
+    GatewayMetrics: {
+        "pointsman_gateway_requests": ["router", "outcome"],
+        "pointsman_gateway_decisions": ["router", "choice"],
+        "pointsman_gateway_fallbacks": ["reason"],
+        "pointsman_gateway_request_seconds": ["outcome"],
+        "pointsman_gateway_stage_seconds": ["stage"],
+        "pointsman_gateway_requests_in_flight": [],
+    },
+    ScorerMetrics: {
+        "pointsman_scorer_requests": ["router", "outcome"],
+        "pointsman_scorer_requests_in_flight": [],
+        "pointsman_scorer_strong_win_rate": ["router"],
+        "pointsman_scorer_stage_seconds": ["stage"],
+        "pointsman_scorer_queue_depth": [],
+        "pointsman_scorer_dropped": [],
+        "pointsman_scorer_golden_difference": ["router"],
+        "pointsman_scorer_router_ready": ["router"],
+    },
+    UpstreamMetrics: {
+        "pointsman_upstream_requests": ["model", "outcome"],
+        "pointsman_upstream_requests_in_flight": [],
+        "pointsman_upstream_request_seconds": ["model", "outcome"],
+        "pointsman_upstream_headers_seconds": ["model"],
+        "pointsman_upstream_tokens": ["model", "direction"],
+    },
+}
+
+
+@pytest.mark.parametrize("instruments", NAMES)
+def test_names_and_labels(instruments: Callable[[CollectorRegistry], object]) -> None:
+    """Names (counters gain `_total`) and labels are the ones that are written down here."""
+    registry = CollectorRegistry()
+    made = instruments(registry)
+    collectors: list[Any] = list(vars(made).values())
+    assert {metric._name: list(metric._labelnames) for metric in collectors} == NAMES[instruments]  # type: ignore[index]
+    assert {family.name for family in registry.collect()} == NAMES[instruments].keys()  # type: ignore[index]
+
+
+def test_no_label_is_free_text() -> None:
+    """A label that a client can choose, or one a threshold, grows without end."""
+    labels = {label for names in NAMES.values() for used in names.values() for label in used}
+    assert labels == {"router", "outcome", "choice", "reason", "stage", "model", "direction"}

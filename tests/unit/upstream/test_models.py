@@ -1,0 +1,204 @@
+"""The models file → endpoints that can be called, or one line that says what is wrong with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pointsman.errors import ConfigError, UnknownModel
+from services.upstream.models import DEMO_SOURCE, Catalogue, Endpoint, Key, load_catalogue
+
+TWO_PROVIDERS = """
+providers:
+  openai:
+    base_url: https://api.openai.com/v1
+    api_key_env: OPENAI_API_KEY
+  vllm:
+    base_url: http://gpu:8000/v1/
+    headers: {x-team: routing}
+    include_usage: false
+    read_timeout_seconds: 30
+models:
+  big:
+    provider: openai
+    model: gpt-4o
+    input_price_per_million: 2.5
+    output_price_per_million: 10
+    context_window_tokens: 128000
+  small:
+    provider: vllm
+"""
+ENVIRON = {"OPENAI_API_KEY": "sk-1"}
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Catalogue]:
+    """Loads a catalogue from the text of a models file."""
+
+    def load(text: str, **environ: str) -> Catalogue:
+        path = tmp_path / "models.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_catalogue(str(path), "http://unused", environ)
+
+    return load
+
+
+def test_the_pair_may_live_at_two_providers(load: Callable[..., Catalogue]) -> None:
+    """The strong model is often bought and the weak one at home."""
+    catalogue = load(TWO_PROVIDERS, **ENVIRON)
+    big, small = catalogue["big"], catalogue["small"]
+    assert (big.provider, small.provider) == ("openai", "vllm")
+    assert big.url == "https://api.openai.com/v1/chat/completions"
+    assert (big.provider_model, big.key.reveal()) == ("gpt-4o", "sk-1")
+    assert (big.prices.input_price_per_million, big.prices.output_price_per_million) == (2.5, 10.0)
+    assert small.settings.read_timeout_seconds == 30
+    assert not small.settings.include_usage
+
+
+def test_a_model_without_a_name_of_its_own_is_called_by_its_key(
+    load: Callable[..., Catalogue],
+) -> None:
+    """Five lines of YAML are enough; the base URL may end in a slash or not."""
+    small = load(TWO_PROVIDERS, **ENVIRON)["small"]
+    assert small.provider_model == "small"
+    assert small.url == "http://gpu:8000/v1/chat/completions"
+
+
+def test_without_api_key_env_no_key_is_sent(load: Callable[..., Catalogue]) -> None:
+    """VLLM and Ollama at home want none."""
+    assert load(TWO_PROVIDERS, **ENVIRON)["small"].key.reveal() is None
+
+
+def test_models_are_listed_in_the_order_of_the_file(load: Callable[..., Catalogue]) -> None:
+    """The listing that clients see is the operator's."""
+    names = [endpoint.model for endpoint in load(TWO_PROVIDERS, **ENVIRON).endpoints()]
+    assert names == ["big", "small"]
+
+
+def test_an_unknown_model_is_refused_with_those_there_are(load: Callable[..., Catalogue]) -> None:
+    """Whoever mistypes a name reads the right one."""
+    with pytest.raises(UnknownModel) as caught:
+        load(TWO_PROVIDERS, **ENVIRON)["bigg"]
+    assert "`bigg`" in caught.value.message
+    assert "big, small" in caught.value.message
+
+
+def test_a_label_is_a_configured_name_or_other(load: Callable[..., Catalogue]) -> None:
+    """A caller must not be able to make metric series."""
+    catalogue = load(TWO_PROVIDERS, **ENVIRON)
+    assert [catalogue.label(name) for name in ("big", "router-mf-0.5", "")] == [
+        "big",
+        "other",
+        "other",
+    ]
+
+
+@pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": ""}, {"OPENAI_API_KEY": " \n"}])
+def test_a_missing_key_is_found_at_the_start(
+    load: Callable[..., Catalogue], environ: dict[str, str]
+) -> None:
+    """Not at the first request, and not as the provider's 401."""
+    with pytest.raises(ConfigError) as caught:
+        load(TWO_PROVIDERS, **environ)
+    for word in ("models.yaml", "openai", "OPENAI_API_KEY"):
+        assert word in caught.value.message
+
+
+def test_room_around_a_key_is_no_part_of_it(load: Callable[..., Catalogue]) -> None:
+    """Files that hold secrets end in a line feed, which no header may contain."""
+    assert load(TWO_PROVIDERS, OPENAI_API_KEY=" sk-1\n")["big"].key.reveal() == "sk-1"
+
+
+def test_a_key_shows_nowhere(load: Callable[..., Catalogue]) -> None:
+    """Logs, tracebacks and error pages print representations."""
+    endpoint = load(TWO_PROVIDERS, **ENVIRON)["big"]
+    for text in (repr(endpoint), str(endpoint), f"{endpoint.key}", repr(vars(Catalogue))):
+        assert "sk-1" not in text
+    assert (repr(Key("sk-1")), repr(Key(None))) == ("Key(***)", "Key(None)")
+
+
+PROVIDER = "providers: {p: {base_url: 'http://x'}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("providers: {p: {base_url: 'x/v1'}}\nmodels: {a: {provider: p}}", "`x/v1`"),
+        ("providers: {p: {base_url: 'ftp://x'}}\nmodels: {a: {provider: p}}", "http(s)://"),
+        ("providers: {p: {}}\nmodels: {a: {provider: p}}", "base_url"),
+        (
+            "providers: {p: {base_url: 'http://x', headers: {Authorization: k}}}\n"
+            "models: {a: {provider: p}}",
+            "api_key_env",
+        ),
+        ("providers: {p: {base_url: 'http://x', api_key: k}}\nmodels: {}", "api_key"),
+        (PROVIDER + "models: {}", "$.models"),
+        (PROVIDER + "models: {a: {provider: q}}", "`q`, and there are only p"),
+        ("providers: {}\nmodels: {a: {provider: q}}", "only none"),
+        (PROVIDER + "models: {router-a: {provider: p}}", "`router-a`"),
+        (PROVIDER + "models: {'': {provider: p}}", "may not be called"),
+        (
+            PROVIDER + "models: {a: {provider: p, input_price_per_million: -1}}",
+            "input_price_per_million",
+        ),
+        (
+            PROVIDER + "models: {a: {provider: p, output_price_per_million: .nan}}",
+            "output_price_per_million",
+        ),
+        (
+            PROVIDER + "models: {a: {provider: p, output_price_per_million: .inf}}",
+            "output_price_per_million",
+        ),
+        (
+            PROVIDER + "models: {a: {provider: p, context_window_tokens: -5}}",
+            "context_window_tokens",
+        ),
+        (PROVIDER + "models: {a: {provider: p, prize: 5}}", "prize"),
+        (PROVIDER, "models"),
+    ],
+)
+def test_a_mistake_in_the_file_names_file_and_value(
+    load: Callable[..., Catalogue], text: str, said: str
+) -> None:
+    """The upstream does not start on a file that it cannot honour, and says why in a line."""
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    assert "models.yaml" in caught.value.message
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_without_a_file_the_pair_is_the_demo_providers() -> None:
+    """A first run needs no key and no file."""
+    catalogue = load_catalogue(None, "http://127.0.0.1:5/v1", {})
+    assert catalogue.source == DEMO_SOURCE
+    assert {name: catalogue[name].provider_model for name in ("strong", "weak")} == {
+        "strong": "demo-strong",
+        "weak": "demo-weak",
+    }
+    strong, weak = catalogue["strong"], catalogue["weak"]
+    assert strong.url == "http://127.0.0.1:5/v1/chat/completions"
+    assert strong.prices.output_price_per_million > weak.prices.output_price_per_million
+
+
+def test_the_catalogue_says_where_it_comes_from(
+    load: Callable[..., Catalogue], tmp_path: Path
+) -> None:
+    """A mismatch with the gateway's pair names both files."""
+    assert load(TWO_PROVIDERS, **ENVIRON).source == str(tmp_path / "models.yaml")
+
+
+def test_the_fixture_is_what_the_catalogue_makes(
+    load: Callable[..., Catalogue], endpoint: Callable[..., Endpoint]
+) -> None:
+    """The other tests of this folder call providers through an endpoint made by hand."""
+    text = (
+        "providers: {acme: {base_url: 'http://127.0.0.1:1/v1'}}\n"
+        "models: {strong: {provider: acme, model: acme-1}}"
+    )
+    made, loaded = endpoint(key=None), load(text)["strong"]
+    assert (made.url, made.provider_model, made.settings) == (
+        loaded.url,
+        loaded.provider_model,
+        loaded.settings,
+    )
