@@ -26,11 +26,11 @@ _BANNER = """
 Pointsman is up: http://{address}/v1   (metrics: http://{metrics}/metrics)
 
   curl -s http://{address}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "router-mf-0.5", "messages": {messages}}}'
+    -d '{{"model": "{model}", "messages": {messages}}}'
 
   from openai import OpenAI
   client = OpenAI(base_url="http://{address}/v1", api_key="none-needed")
-  print(client.chat.completions.create(model="router-mf-0.5", messages={messages}))
+  print(client.chat.completions.create(model="{model}", messages={messages}))
 
 {provider}Ctrl-C stops everything.
 """
@@ -43,11 +43,16 @@ class Cluster:
 
     Args:
         environ: The environment of every service; ports of 0 are chosen by the kernel.
+        log: Where their standard output goes: a file descriptor, or None for ours.
+
+    Attributes:
+        processes: Service → process, in the order of their start.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], log: int | None = None) -> None:
         self._environ = dict(environ)
-        self._running: list[Process] = []
+        self._log = log
+        self.processes: dict[str, Process] = {}
 
     async def start(self) -> Announcement:
         """Starts everything and returns what the gateway announces.
@@ -58,7 +63,12 @@ class Cluster:
         if not self._environ.get("POINTSMAN_MODELS"):
             demo = await self._start("demo_provider")
             self._environ["POINTSMAN_DEMO_PROVIDER_URL"] = f"http://{demo.address}/v1"
-        scorer, upstream = await asyncio.gather(self._start("scorer"), self._start("upstream"))
+        starts = (self._start("scorer"), self._start("upstream"))
+        # Both are waited for, so that neither is still starting when the other has failed.
+        for outcome in await asyncio.gather(*starts, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        scorer, upstream = (self.processes[name].announcement for name in ("scorer", "upstream"))
         self._environ["POINTSMAN_SCORER_ADDRESS"] = scorer.address
         self._environ["POINTSMAN_UPSTREAM_ADDRESS"] = upstream.address
         gateway = await self._start("gateway")
@@ -70,18 +80,17 @@ class Cluster:
     async def keep_running(self) -> None:
         """Starts every process again that dies; runs until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for process in self._running:
+            for process in self.processes.values():
                 group.create_task(self._keep(process))
 
     async def stop(self) -> None:
         """Stops everything: whoever calls before whom it calls."""
-        for process in reversed(self._running):
+        for process in reversed(self.processes.values()):
             await process.stop()
 
     async def _start(self, service: str) -> Announcement:
-        process = Process(service, self._environ)
-        self._running.append(process)
-        return await process.start()
+        self.processes[service] = Process(service, self._environ, self._log)
+        return await self.processes[service].start()
 
     async def _keep(self, process: Process) -> None:
         while True:
@@ -133,6 +142,7 @@ async def run(environ: Mapping[str, str]) -> int:
             _BANNER.format(
                 address=gateway.address,
                 metrics=gateway.metrics,
+                model=gateway.example_model,
                 messages=_MESSAGES,
                 provider=provider,
             ),

@@ -36,11 +36,13 @@ class Announcement:
         address: `host:port` where it serves.
         metrics: `host:port` of its `/metrics`; empty if it has none.
         not_ready_reason: Why it cannot serve yet, although it is up; empty if it can.
+        example_model: The gateway's: a model field to try.
     """
 
     address: str = ""
     metrics: str = ""
     not_ready_reason: str = ""
+    example_model: str = ""
 
 
 @dataclass(slots=True)

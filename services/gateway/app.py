@@ -17,7 +17,7 @@ from services.gateway.chat import ChatCompletions
 from services.gateway.completion import UpstreamClient
 from services.gateway.config import METRICS_PORT_VARIABLE, PORT_VARIABLE, GatewaySettings
 from services.gateway.directory import Directory
-from services.gateway.listing import ModelListing
+from services.gateway.listing import ModelListing, example
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.probes import Probes
 from services.gateway.scoring import DecisionMaker, ScorerClient
@@ -65,6 +65,7 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
                     address=reachable(settings.host, port),
                     metrics=reachable(settings.metrics_host, metrics_port),
                     not_ready_reason=directory.not_ready_reason,
+                    example_model=example(directory.routers) or pair.strong,
                 )
                 await stop.wait()
                 probes.draining = True

@@ -1,5 +1,6 @@
 """`GET /v1/models`: the configured models, and each router with a threshold that can be used."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,20 @@ from services.gateway.directory import Directory
 from services.gateway.openai_errors import json_response
 
 _MEDIAN = 50
+
+
+def model_field(router: scorer_pb2.Router) -> str:
+    """Returns a model field for a router: its median win rate, so about half goes to strong."""
+    percentiles = router.win_rate_percentiles
+    threshold = percentiles[_MEDIAN] if percentiles else 0.5
+    return f"router-{router.name}-{threshold:.6g}"
+
+
+def example(routers: Sequence[scorer_pb2.Router]) -> str:
+    """Returns a model field to try first: a trained router's, or any ready one's, or none."""
+    ready = [router for router in routers if router.ready]
+    trained = [router for router in ready if router.HasField("training_pair")]
+    return next(map(model_field, trained + ready), "")
 
 
 class ModelListing:
@@ -31,9 +46,7 @@ class ModelListing:
         return json_response(200, msgspec.json.encode({"object": "list", "data": models + routers}))
 
     def _router(self, router: scorer_pb2.Router) -> dict[str, Any]:
-        percentiles = router.win_rate_percentiles
-        threshold = percentiles[_MEDIAN] if percentiles else 0.5
-        entry = self._entry(f"router-{router.name}-{threshold:.6g}", "pointsman")
+        entry = self._entry(model_field(router), "pointsman")
         entry["ready"] = router.ready
         if router.ready:
             entry["revision"] = router.revision

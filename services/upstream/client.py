@@ -141,7 +141,12 @@ class ProviderClient:
             sock_read=settings.read_timeout_seconds,
         )
         return self._session.post(
-            endpoint.url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+            endpoint.url,
+            data=body,
+            headers=headers,
+            timeout=timeout,
+            proxy=endpoint.proxy,
+            allow_redirects=False,
         )
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:

@@ -5,6 +5,8 @@ The one source of model names, prices and context windows; the gateway learns th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 
 import msgspec
 
@@ -19,6 +21,7 @@ from pointsman.chassis.config import (
 from pointsman.errors import ConfigError, UnknownModel
 from pointsman.routing import quote
 
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 DEMO_SOURCE = "the built-in demo models"
 
 
@@ -95,9 +98,25 @@ class Endpoint:
     provider_model: str
     """What the provider calls it."""
     url: str
+    proxy: str | None
+    """URL of the HTTP proxy on the way there, if there is one."""
     settings: ProviderSettings
     prices: ModelSettings
     key: "Key"
+
+
+def _proxy(url: str, environ: Mapping[str, str]) -> str | None:
+    """Returns the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for a URL, if any.
+
+    Looked up once here: aiohttp's own `trust_env` costs two thread hops a call.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY", "")
+    if host in _LOOPBACK or proxy_bypass_environment(host, {"no": no_proxy}):
+        return None
+    variable = f"{parts.scheme}_proxy"
+    return environ.get(variable) or environ.get(variable.upper()) or None
 
 
 class Key:
@@ -191,11 +210,13 @@ def _endpoint(
             f"{source}: provider {model.provider} reads its key from {provider.api_key_env}, which "
             f"is not set; export {provider.api_key_env}=..., or remove api_key_env"
         )
+    url = provider.base_url.rstrip("/") + "/chat/completions"
     return Endpoint(
         model=name,
         provider=model.provider,
         provider_model=model.model or name,
-        url=provider.base_url.rstrip("/") + "/chat/completions",
+        url=url,
+        proxy=_proxy(url, environ),
         settings=provider,
         prices=model,
         key=Key(key),

@@ -60,5 +60,4 @@ def _session() -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"user-agent": f"pointsman/{__version__}"},
-        trust_env=True,  # HTTPS_PROXY and NO_PROXY, as every other client has it
     )

@@ -10,7 +10,7 @@ from pointsman.routing import ModelPair, RouterRef, parse_model_field
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
 from services.gateway.directory import Directory
-from services.gateway.listing import ModelListing
+from services.gateway.listing import ModelListing, example
 
 MODELS = [
     upstream_pb2.Model(name="big", provider="openai"),
@@ -79,6 +79,16 @@ async def test_a_router_that_is_not_ready_says_why() -> None:
     assert entry["ready"] is False
     assert entry["not_ready_reason"] == "the bundle is damaged"
     assert "revision" not in entry
+
+
+def test_the_example_is_a_trained_router_that_is_ready() -> None:
+    """The first run shows a command that works, and shows what this is about."""
+    pair = scorer_pb2.ModelPair(strong="big", weak="small")
+    broken = router("bert", training_pair=pair)
+    control = router("random", median=0.5, ready=True)
+    assert example([broken, control, router(ready=True, training_pair=pair)]) == "router-mf-0.25"
+    assert example([broken, control]) == "router-random-0.5"
+    assert example([broken]) == ""
 
 
 async def test_an_empty_cluster_is_an_empty_list() -> None:

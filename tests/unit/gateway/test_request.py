@@ -159,17 +159,22 @@ def test_any_other_request_id_is_not(value: str | None) -> None:
 @pytest.fixture
 async def server() -> AsyncIterator[TestServer]:
     """A server that reads bodies as the gateway does and answers with their size."""
+    reading = asyncio.Event()
 
     async def handle(request: web.Request) -> web.Response:
+        reading.set()
         try:
             body = await read_body(request, LIMIT_BYTES)
         except RequestTooLarge as error:
             return web.Response(status=413, text=error.message)
+        except InvalidRequest as error:
+            return web.Response(status=400, text=error.message)
         return web.Response(text=str(len(body)))
 
     app = web.Application(client_max_size=LIMIT_BYTES + 1)  # as build_app has it
     app.router.add_post("/", handle)
     async with TestServer(app) as server:
+        server.reading = reading  # type: ignore[attr-defined]
         yield server
 
 
@@ -207,5 +212,30 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(server: TestSe
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000000\r\n\r\n")
     assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_cannot_be_unpacked_is_the_clients_mistake(
+    server: TestServer, encoding: str
+) -> None:
+    """Aiohttp unpacks compressed bodies by itself; a broken one is no fault of ours."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            server.make_url("/"), data=b"\xffnot packed", headers={"content-encoding": encoding}
+        ) as response,
+    ):
+        assert response.status == 400
+
+
+async def test_a_chunk_that_is_none_is_the_clients_mistake(server: TestServer) -> None:
+    """The framing may break after the handler has begun to read."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    await server.reading.wait()  # type: ignore[attr-defined]
+    writer.write(b"zz\r\n")
+    assert b" 400 " in await reader.readline()
     writer.close()
     await writer.wait_closed()

@@ -18,6 +18,7 @@ def endpoint() -> Callable[..., Endpoint]:
     ) -> Endpoint:
         provider = ProviderSettings(base_url=base_url, **settings)  # type: ignore[arg-type]
         return Endpoint(
+            proxy=None,
             model="strong",
             provider="acme",
             provider_model="acme-1",

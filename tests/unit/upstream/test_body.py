@@ -1,6 +1,7 @@
 """The provider gets the client's body: two places changed, every other byte as it was."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -139,6 +140,19 @@ def test_what_is_no_object_is_the_clients_mistake(body: bytes) -> None:
     """The upstream's callers may be others than our gateway."""
     with pytest.raises(InvalidRequest, match="the body is not a JSON object"):
         addressed(body)
+
+
+def test_no_depth_of_nesting_is_a_fault_of_ours() -> None:
+    """Two readers share one stack: what the first just manages must not break the second."""
+    for depth in range(700, 1000):
+        nest = b"[" * depth + b"]" * depth
+        for body in (
+            b'{"a": ' + nest + b"}",
+            rb'{"a": "\ud83d", "b": ' + nest + b"}",
+            rb'{"a": "\ud83d", "stream_options": {"\ud83d": ' + nest + b"}}",
+        ):
+            with suppress(InvalidRequest):
+                address_to(body, "acme-1", want_usage=True)
 
 
 JSON = st.recursive(

@@ -1,6 +1,7 @@
 """One call to a provider, against a provider that really listens."""
 
 import asyncio
+import base64
 import itertools
 import json
 import logging
@@ -47,12 +48,12 @@ class Providers:
         self._stack.push_async_callback(server.close)
         return self.at(str(server.make_url("/v1")), **settings)
 
-    async def speaking(self, raw: bytes, **settings: Any) -> Endpoint:
+    async def speaking(self, raw: bytes, *, body: bytes = b"{}", **settings: Any) -> Endpoint:
         """Starts a provider that answers anything with these bytes and hangs up."""
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(2)  # the body, which is always {}
+            await reader.readexactly(len(body))
             writer.write(raw)
             writer.close()
 
@@ -520,15 +521,48 @@ async def test_a_provider_that_keeps_the_line_open_after_the_end_holds_nobody(
 
 
 async def test_connections_are_kept_for_the_next_call(providers: Providers) -> None:
-    """A TLS handshake a call would cost more than the routing."""
+    """A TLS handshake a call would cost more than the routing; most bodies end after `[DONE]`."""
     peers = set()
+    read = asyncio.Event()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         peers.add(request.transport.get_extra_info("peername"))
-        return await streaming(FINISH, DONE)(request)
+        response = await streaming(FINISH, DONE)(request)
+        await read.wait()  # only now does the body end
+        return response
 
     one = await providers(handle)
     for _ in range(3):
-        await providers.stream(one)
+        read.clear()
+        async for part in providers.client.stream(one, b"{}", hide_usage=False):
+            if DONE in part.frames:
+                read.set()
     assert len(peers) == 1
+
+
+async def test_no_failure_shows_the_proxys_password(
+    providers: Providers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The session takes proxies, and their passwords, from the environment as everybody does."""
+    refusing = await providers.speaking(b"HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n", body=b"")
+    proxy = refusing.url.removeprefix("http://").partition("/")[0]
+    monkeypatch.setenv("https_proxy", f"http://user:hunter2@{proxy}")
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        client = ProviderClient(session, LIMIT_BYTES)
+        answer = await client.complete(providers.at("https://provider.invalid/v1"), b"{}")
+    assert error_of(answer.body)["code"] == "provider_unavailable"
+    shown = str([vars(record) for record in caplog.records])
+    assert "provider failed" in shown
+    for secret in ("hunter2", base64.b64encode(b"user:hunter2").decode(), KEY):
+        assert secret not in shown
+
+
+async def test_no_failure_shows_the_operators_headers(
+    providers: Providers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some providers take their key in a header of their own."""
+    one = await providers.speaking(b"GARBAGE\r\n\r\n", headers={"api-key": "sk-in-a-header"})
+    await providers.complete(one)
+    assert caplog.records
+    assert "sk-in-a-header" not in str([vars(record) for record in caplog.records])

@@ -202,3 +202,31 @@ def test_the_fixture_is_what_the_catalogue_makes(
         loaded.provider_model,
         loaded.settings,
     )
+
+
+PROXIED = {"HTTPS_PROXY": "http://proxy:3128", "OPENAI_API_KEY": "sk-1"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "model", "proxy"),
+    [
+        (PROXIED, "big", "http://proxy:3128"),
+        (PROXIED, "small", None),
+        ({**PROXIED, "NO_PROXY": "other,.openai.com"}, "big", None),
+        ({**PROXIED, "https_proxy": "http://lower:1"}, "big", "http://lower:1"),
+        ({**PROXIED, "http_proxy": "http://plain:1"}, "small", "http://plain:1"),
+        (ENVIRON, "big", None),
+    ],
+)
+def test_proxies_are_the_ones_of_the_environment(
+    load: Callable[..., Catalogue], environ: dict[str, str], model: str, proxy: str | None
+) -> None:
+    """A provider behind a company's proxy is reached as every other client reaches it."""
+    assert load(TWO_PROVIDERS, **environ)[model].proxy == proxy
+
+
+def test_the_demo_provider_is_never_behind_a_proxy() -> None:
+    """It is on this machine."""
+    environ = {"HTTP_PROXY": "http://proxy:3128"}
+    catalogue = load_catalogue(None, "http://127.0.0.1:6061/v1", environ)
+    assert {endpoint.proxy for endpoint in catalogue.endpoints()} == {None}
