@@ -46,7 +46,10 @@ class JsonDecoder(Generic[T]):
                 raise
         value = self._decode_whole(mended)
         if self._target == RawObject:  # the values must stay what they were
-            value = _raw_members(data.decode())  # type: ignore[assignment]  # T is RawObject here
+            try:
+                value = _raw_members(data.decode())  # type: ignore[assignment]  # T is RawObject here
+            except RecursionError as error:
+                raise ValueError("nested too deeply") from error
         return value
 
     def _decode_whole(self, data: bytes) -> T:

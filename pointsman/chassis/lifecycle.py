@@ -66,12 +66,12 @@ async def _run(settings: SettingsT, serve: Serve[SettingsT]) -> None:
     await task
 
 
-def announce(service: str, **addresses: str) -> None:
+def announce(service: str, **facts: str) -> None:
     """Says that the service is up, in the log and to the supervisor if there is one."""
-    logger.info("serving", extra=addresses)
+    logger.info("serving", extra=facts)
     descriptor = _supervisor(os.environ)
     if descriptor is not None:
-        os.write(descriptor, msgspec.json.encode({"service": service, **addresses}) + b"\n")
+        os.write(descriptor, msgspec.json.encode({"service": service, **facts}) + b"\n")
 
 
 def _supervisor(environ: Mapping[str, str]) -> int | None:

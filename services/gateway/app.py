@@ -76,8 +76,8 @@ def build_app(chat: ChatCompletions, listing: ModelListing, probes: Probes) -> w
     """Returns the HTTP application."""
     app = web.Application(middlewares=[with_request_id, with_openai_errors])
     app.on_response_prepare.append(show_request_id)
-    app.router.add_post("/v1/chat/completions", chat)
-    app.router.add_get("/v1/models", listing)
+    app.router.add_post("/v1/chat/completions", chat.create)
+    app.router.add_get("/v1/models", listing.show)
     app.router.add_get("/healthz", probes.healthz)
     app.router.add_get("/readyz", probes.readyz)
     return app

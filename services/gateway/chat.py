@@ -52,13 +52,13 @@ class ChatCompletions:
         self._body_limit_bytes = body_limit_bytes
         self._timeout_seconds = timeout_seconds
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def create(self, request: web.Request) -> web.StreamResponse:
         """Answers one chat request."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_seconds
         with recorded(request[REQUEST_ID], self._metrics) as record:
             with record.stage("read"):
-                body = await read_body(request, self._body_limit_bytes)
+                body = await self._read(request, deadline)
                 chat = parse_chat_request(body)
             record.stream = bool(chat.stream)
             model = await self._choose(chat, record)
@@ -69,6 +69,15 @@ class ChatCompletions:
                 if chat.stream:
                     return await self._streamed(request, model, body, seconds_left, record)
                 return await self._whole(model, body, seconds_left, record)
+
+    async def _read(self, request: web.Request, deadline: float) -> bytes:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await read_body(request, self._body_limit_bytes)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"The request body was not there within {self._timeout_seconds} seconds."
+            ) from error
 
     async def _choose(self, chat: ChatRequest, record: Record) -> str:
         ref = parse_model_field(chat.model)

@@ -39,7 +39,7 @@ class ModelListing:
         self._directory = directory
         self._created = created
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def show(self, request: web.Request) -> web.StreamResponse:
         """Lists what the model field takes."""
         models = [self._entry(m.name, m.provider) for m in self._directory.models]
         routers = [self._router(router) for router in self._directory.routers]

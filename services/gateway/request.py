@@ -34,10 +34,13 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
     if (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     body = bytearray()
-    async for part in request.content.iter_any():
-        body += part
-        if len(body) > limit_bytes:
-            raise _too_large(limit_bytes)
+    try:
+        async for part in request.content.iter_any():
+            body += part
+            if len(body) > limit_bytes:
+                raise _too_large(limit_bytes)
+    except web.RequestPayloadError as error:
+        raise InvalidRequest(f"The request body cannot be read: {error}.") from error
     return bytes(body)
 
 

@@ -39,7 +39,7 @@ def _ask_for_usage(fields: RawObject) -> bool:
         options = {} if given == b"null" else _decoder.decode(given)
     except ValueError:
         return False  # not an object: the provider will say what is wrong with it
-    if bytes(options.get("include_usage", b"")) == b"true":
+    if bytes(options.get("include_usage", b"null")) not in {b"null", b"false"}:
         return False
     options["include_usage"] = _TRUE
     fields["stream_options"] = msgspec.Raw(encode_members(options))

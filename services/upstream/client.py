@@ -200,8 +200,11 @@ def _as_provider_errors(endpoint: Endpoint) -> Iterator[None]:
     except TimeoutError as error:  # aiohttp's time-outs are ClientErrors too: this comes first
         raise ProviderTimeout(f"{name} did not answer in time.") from error
     except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last: a host that is none
-        said = provider_errors.without_key(repr(error).encode(), endpoint).decode()
-        logger.warning("provider failed", extra={"provider": endpoint.provider, "error": said})
+        # Not repr, which has the request's headers; and what a provider says may quote the key.
+        said = provider_errors.without_key(f"{type(error).__name__}: {error}".encode(), endpoint)
+        logger.warning(
+            "provider failed", extra={"provider": endpoint.provider, "error": said.decode()}
+        )
         raise ProviderUnavailable(f"{name} could not be reached, or hung up.") from error
 
 

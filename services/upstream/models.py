@@ -22,6 +22,7 @@ from pointsman.errors import ConfigError, UnknownModel
 from pointsman.routing import quote
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key"})
 DEMO_SOURCE = "the built-in demo models"
 
 
@@ -47,8 +48,12 @@ class ProviderSettings(Settings, frozen=True, kw_only=True):
         """Checks what types cannot."""
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url {quote(self.base_url)} does not begin with http(s)://")
-        if any(name.lower() == "authorization" for name in self.headers):
-            raise ValueError("a key does not belong in headers; name its variable in api_key_env")
+        for name in self.headers:
+            if name.lower() in _SECRET_HEADERS:
+                raise ValueError(
+                    f"{quote(name)}: a key does not belong in headers; name its environment "
+                    "variable in api_key_env"
+                )
 
 
 class ModelSettings(Settings, frozen=True, kw_only=True):

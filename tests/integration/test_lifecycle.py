@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.process import Process
+from tests.conftest import missing
 from tests.fakes.cluster import RunningCluster, cluster, models_of
 from tests.fakes.provider import FakeProvider, gated_stream
 
@@ -263,6 +265,24 @@ async def test_all_in_one_says_where_it_is_and_stops_everything(number: signal.S
         child.send_signal(number)
         assert await child.wait() == 0
         await _until_closed(url)
+
+
+async def test_what_all_in_one_prints_works_when_pasted() -> None:
+    """The first thing a newcomer does: the curl line, and the three lines of client code."""
+    if shutil.which("curl") is None:
+        missing("curl", "install it, or try the client code alone")
+    async with _all_in_one() as (_, banner, _):
+        lines = [line.removeprefix("  ") for line in banner.splitlines()]
+        curl = next(index for index, line in enumerate(lines) if line.startswith("curl"))
+        code = next(index for index, line in enumerate(lines) if line.startswith("from openai"))
+        for command in (
+            ["sh", "-c", "\n".join(lines[curl : curl + 2])],
+            [sys.executable, "-c", "\n".join(lines[code : code + 3])],
+        ):
+            child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            out, _ = await child.communicate()
+            assert child.returncode == 0
+            assert b"demo provider, answering as demo-" in out
 
 
 async def test_all_in_one_starts_a_dead_process_again_at_its_old_address() -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -29,6 +30,17 @@ def test_a_line_says_when_who_where_and_what() -> None:
         "logger": "a.b",
         "event": "event",
     }
+
+
+def test_time_is_utc_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of three machines sort into one story."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert line(created=0.0)["time"] == "1970-01-01T00:00:00.000+00:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_fields_stand_beside_the_event() -> None:

@@ -35,7 +35,7 @@ async def listed(*routers: scorer_pb2.Router, models: Any = MODELS) -> list[dict
 
     directory = Directory(ModelPair("big", "small"), "x", list_models, list_routers)
     await directory.refresh()
-    response = await ModelListing(directory, 17)(make_mocked_request("GET", "/v1/models"))
+    response = await ModelListing(directory, 17).show(make_mocked_request("GET", "/v1/models"))
     body = json.loads(response.body)  # type: ignore[attr-defined]
     assert (response.status, body["object"]) == (200, "list")
     entries: list[dict[str, Any]] = body["data"]

@@ -562,7 +562,9 @@ async def test_no_failure_shows_the_operators_headers(
     providers: Providers, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Some providers take their key in a header of their own."""
-    one = await providers.speaking(b"GARBAGE\r\n\r\n", headers={"api-key": "sk-in-a-header"})
+    one = await providers.speaking(
+        b"GARBAGE\r\n\r\n", headers={"x-operator-token": "sk-in-a-header"}
+    )
     await providers.complete(one)
     assert caplog.records
     assert "sk-in-a-header" not in str([vars(record) for record in caplog.records])
