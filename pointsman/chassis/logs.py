@@ -44,7 +44,8 @@ def configure_logging(service: str, level: LogLevel, stream: TextIO = sys.stdout
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # asyncio speaks up at INFO about what nobody asked; aiohttp quotes malformed requests, keys and
-    # all, which are its client's mistake and answered with 400.
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # What the request's own line already says, or nobody asked. aiohttp quotes malformed requests,
+    # keys and all; they are the client's mistake and answered with 400.
+    for noisy in ("aiohttp.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
