@@ -1,0 +1,1 @@
+"""Measures routers on outcomes that are already logged; calls no model."""
