@@ -1,0 +1,253 @@
+"""Logged outcomes on disk → clean columns to train on: the first step of every training.
+
+Cleaning is where honesty is kept: prompts are cut as serving cuts them, models have one name
+each, and nothing that equals or nearly equals a test prompt comes through.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pointsman.errors import ConfigError
+from pointsman.routers.bundle import prompt_digest
+from pointsman.routers.manifest import DataSource
+
+NEAR_DUPLICATE_COSINE = 0.95
+"""RouteLLM's own limit for contamination (its find_contaminated.py)."""
+
+CALIBRATION_SOURCES = ("arena_bench_v1", "qlora_gpt4")
+"""Open-ended prompts of real users: held out, so that percentiles and shares mean something."""
+
+HELD_OUT_SOURCES = (*CALIBRATION_SOURCES, "qlora_other")
+"""``qlora_other`` shares its prompts with ``qlora_gpt4``."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that may be trained on."""
+
+    name: str
+    licence: str
+
+
+SOURCES = (
+    Source("mmlu_pro_gpt4o_mixtral", "Apache-2.0"),
+    Source("zeroeval_crux", "Apache-2.0"),
+    Source("zeroeval_math_l5", "Apache-2.0"),
+    Source("zeroeval_zebra", "Apache-2.0"),
+    Source("misguided_attention_2025", "CC0-1.0"),
+    Source("bullshit_2025", "MIT"),
+)
+"""All are permissively licensed; the licences were read in the repositories they come from."""
+
+SIGNALS = (Source("gsm8k_train", "MIT"),)
+"""Permissively licensed texts without outcomes, trained on all the same."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcomes:
+    """n outcomes over p prompts, in columns."""
+
+    prompts: tuple[str, ...]
+    """p distinct texts, as the router will see them."""
+
+    roots: NDArray[np.int64]
+    """int64[p]: prompts with equal roots are forms of one question and stay together in a split."""
+
+    prompt_index: NDArray[np.int64]
+    """int64[n]: the prompt of each outcome."""
+
+    source_index: NDArray[np.int64]
+    """int64[n]: the source of each outcome, an index into ``sources``."""
+
+    sources: tuple[str, ...]
+    strong_models: tuple[str, ...]
+    """n canonical names."""
+
+    weak_models: tuple[str, ...]
+    """n canonical names."""
+
+    strong_scores: NDArray[np.float64]
+    """float64[n] in [0, 1]: correctness or a judge's scaled score."""
+
+    weak_scores: NDArray[np.float64]
+    """float64[n] in [0, 1]."""
+
+    def describe(self) -> tuple[DataSource, ...]:
+        """Return the manifest's entry for every source that has rows left."""
+        licences = {source.name: source.licence for source in (*SOURCES, *SIGNALS)}
+        entries = []
+        for index, name in enumerate(self.sources):
+            rows = self.source_index == index
+            if rows.any():
+                prompts = len(np.unique(self.prompt_index[rows]))
+                licence = licences.get(name.partition(" (")[0], "unknown")
+                count = int(rows.sum())
+                entries.append(DataSource(name=name, licence=licence, rows=count, prompts=prompts))
+        return tuple(entries)
+
+    def keep_prompts(self, keep: NDArray[np.bool_]) -> Outcomes:
+        """Return the outcomes of the prompts that ``keep`` (bool[p]) marks, indices closed up."""
+        rows = np.flatnonzero(keep[self.prompt_index])
+        renumbered = np.cumsum(keep) - 1
+        return Outcomes(
+            prompts=tuple(np.asarray(self.prompts, dtype=object)[keep]),
+            roots=self.roots[keep],
+            prompt_index=renumbered[self.prompt_index[rows]],
+            source_index=self.source_index[rows],
+            sources=self.sources,
+            strong_models=tuple(self.strong_models[row] for row in rows),
+            weak_models=tuple(self.weak_models[row] for row in rows),
+            strong_scores=self.strong_scores[rows],
+            weak_scores=self.weak_scores[rows],
+        )
+
+
+_TURN = re.compile(r"(?:\A|\n\n)(User|Assistant): ?")
+_ALIASES = {
+    "gpt-4o": "gpt-4o-2024-05-13",
+    "mistral-large-2": "mistral-large-2407",
+    "llama-3.1-405b-inst": "llama-3.1-405b-instruct",
+}
+
+
+def user_turns(prompt: str) -> list[str]:
+    """Return the user's turns of a ``User: .../Assistant: ...`` transcript, oldest first.
+
+    A text that does not start like a transcript is one turn, whatever it contains.
+    """
+    if not prompt.startswith("User:"):
+        return [prompt]
+    pieces = _TURN.split(prompt)[1:]  # speaker, text, speaker, text, ...
+    turns = [
+        text.strip()
+        for speaker, text in zip(pieces[::2], pieces[1::2], strict=True)
+        if speaker == "User"
+    ]
+    return turns or [prompt]
+
+
+def canonical_model(name: str) -> str:
+    """Return one spelling per model: lower case, without vendor or host."""
+    plain = name.strip().lower().rsplit("/", 1)[-1].split("@", 1)[0]
+    plain = plain.removeprefix("meta-")
+    return _ALIASES.get(plain, plain)
+
+
+def read_outcomes(data: Path, sources: Sequence[str]) -> Outcomes:
+    """Read ``preferences/<source>.jsonl.gz``, without rows that name an overlap with a test set.
+
+    Args:
+        data: the folder that holds ``preferences/``.
+        sources: file names without their ending.
+
+    Raises:
+        ConfigError: a file cannot be read, or a row lacks a field; names file and line.
+    """
+    rows = [
+        (index, row)
+        for index, source in enumerate(sources)
+        for row in _preference_rows(data, source)
+        if not row.overlap
+    ]
+    numbers: dict[str, int] = {}
+    for _, row in rows:
+        numbers.setdefault(user_turns(row.prompt)[-1], len(numbers))
+    return Outcomes(
+        prompts=tuple(numbers),
+        roots=np.arange(len(numbers)),
+        prompt_index=np.asarray([numbers[user_turns(row.prompt)[-1]] for _, row in rows]),
+        source_index=np.asarray([index for index, _ in rows]),
+        sources=tuple(sources),
+        strong_models=tuple(canonical_model(row.strong) for _, row in rows),
+        weak_models=tuple(canonical_model(row.weak) for _, row in rows),
+        strong_scores=np.asarray([row.strong_score for _, row in rows], dtype=np.float64),
+        weak_scores=np.asarray([row.weak_score for _, row in rows], dtype=np.float64),
+    )
+
+
+def calibration_prompts(data: Path) -> tuple[str, ...]:
+    """Return the distinct first user turns of the calibration sources, in file order."""
+    firsts = (
+        user_turns(row.prompt)[0]
+        for source in CALIBRATION_SOURCES
+        for row in _preference_rows(data, source)
+    )
+    return tuple(dict.fromkeys(firsts))
+
+
+def without_protected(
+    outcomes: Outcomes,
+    protected: Iterable[str],
+    embed: Callable[[Sequence[str]], NDArray[np.float32]],
+) -> tuple[Outcomes, int]:
+    """Drop prompts that equal (case and space folded) or nearly equal a protected one.
+
+    All forms of a question go when one of them does.
+
+    Args:
+        outcomes: what was read.
+        protected: test prompts, their copies, and prompts held out for calibration.
+        embed: texts → sentence embeddings, whose cosine tells topic and wording.
+
+    Returns:
+        The rest, and how many prompts went.
+    """
+    texts = sorted(set(protected))
+    if not texts:
+        return outcomes, 0
+    digests = {prompt_digest(text) for text in texts}
+    equal = np.asarray([prompt_digest(prompt) in digests for prompt in outcomes.prompts])
+    nearest = nearest_cosines(embed(outcomes.prompts), embed(texts))
+    spoilt = np.unique(outcomes.roots[equal | (nearest >= NEAR_DUPLICATE_COSINE)])
+    keep = ~np.isin(outcomes.roots, spoilt)
+    return outcomes.keep_prompts(keep), int((~keep).sum())
+
+
+def nearest_cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return float32[n]: for each row of float32[n, d] the largest cosine to any of the others."""
+    unit_rows, unit_others = _unit(rows), _unit(others)
+    blocks = [
+        (unit_rows[start : start + 512] @ unit_others.T).max(axis=1)
+        for start in range(0, len(unit_rows), 512)
+    ]
+    return np.concatenate(blocks)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = rows / np.maximum(norms, 1e-12)
+    return unit
+
+
+class _PreferenceRow(msgspec.Struct, frozen=True):
+    prompt: str
+    strong: str
+    weak: str
+    strong_score: float
+    weak_score: float
+    overlap: list[str] = []
+
+
+def _preference_rows(data: Path, source: str) -> Iterator[_PreferenceRow]:
+    path = data / "preferences" / f"{source}.jsonl.gz"
+    decoder = msgspec.json.Decoder(_PreferenceRow)
+    try:
+        lines = gzip.decompress(path.read_bytes()).splitlines()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}; --data must name the folder that holds preferences/"
+        ) from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from error

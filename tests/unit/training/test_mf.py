@@ -1,0 +1,135 @@
+"""Training end to end: real export, quantisation and fit, on a tiny encoder and tiny data."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from pointsman.routers.bundle import load_bundle, prompt_digest
+from pointsman.routers.registry import load_router
+
+pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+def train(tiny_encoder: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Train on the tiny data into a folder of the given name; return the bundle's folder."""
+    from pointsman.training import datasets
+    from pointsman.training.bilinear import FitSettings
+    from pointsman.training.export import Pooling
+    from pointsman.training.mf import TrainSettings, train_mf
+
+    # To a random encoder all texts look alike; near-duplicates have a test of their own.
+    monkeypatch.setattr(datasets, "NEAR_DUPLICATE_COSINE", 1.1)
+
+    def run(out: str = "bundles", **changes) -> Path:
+        settings = TrainSettings(
+            data=tiny_data,
+            out=tmp_path / out,
+            cache=tmp_path / "cache",
+            encoder=tiny_encoder,
+            pooling=Pooling(mean_layers=(1,), deviation_layers=(2,)),
+            max_tokens=32,
+            fit=FitSettings(iterations=30),
+        )
+        return train_mf(replace(settings, **changes))
+
+    return run
+
+
+def test_a_trained_bundle_is_served_and_right(train) -> None:
+    """From logged outcomes to a router that sends what the weak model fails at to strong."""
+    folder = train()
+    loaded = load_router("mf", bundles_dir=folder.parent)
+    assert loaded.golden is not None
+    assert loaded.golden.verdict == "ok", loaded.golden.message
+    easy, hard = loaded.router.strong_win_rates(
+        ["what is the easy sum of 99 and two plum?", "prove the hard contour integral theorem 99"]
+    )
+    assert easy < 0.3
+    assert hard > 0.7
+    manifest = load_bundle(folder).manifest
+    assert manifest.calibration.prompts == 5
+    assert manifest.embedder.dimension == 32
+    assert [source.name for source in manifest.data] == ["mmlu_pro_gpt4o_mixtral"]
+    assert any("judged chat" in name for name in manifest.figures)
+
+
+def test_training_twice_gives_the_same_bundle(train) -> None:
+    """Seed, data and machine decide every byte."""
+    first, second = train("one"), train("two")
+    assert (first / "manifest.json").read_bytes() == (second / "manifest.json").read_bytes()
+    names = [
+        sorted(path.name for path in (folder.parent / "blobs").iterdir())
+        for folder in (first, second)
+    ]
+    assert names[0] == names[1]
+
+
+def test_another_seed_is_another_revision(train) -> None:
+    """The seed is in the manifest and in the weights."""
+    one, two = (load_bundle(train(f"seed{seed}", seed=seed)).manifest for seed in (1, 2))
+    assert (one.seed, two.seed) == (1, 2)
+    assert one.revision != two.revision
+    assert one.files["encoder"] == two.files["encoder"]
+
+
+def test_a_test_prompt_never_enters_training(train, tiny_data: Path) -> None:
+    """A benchmark in the data folder is kept away from, hash by hash."""
+    stolen = "what is the easy sum of 7 and two plum?"  # 7 % 5 = 2: plum
+    responses = tiny_data / "benchmarks" / "gsm8k" / "gsm8k_responses.csv"
+    responses.parent.mkdir(parents=True)
+    with responses.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["prompt", "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"])
+        writer.writerow([stolen.upper(), "True", "True"])
+    (responses.parent / "contaminated_prompts.jsonl").write_text("")
+    question = {"question_id": 1, "turns": ["unrelated words entirely", "more"]}
+    questions = tiny_data / "benchmarks" / "mt_bench" / "question.jsonl"
+    questions.parent.mkdir()
+    questions.write_bytes(msgspec.json.encode(question))
+    digests = load_bundle(train()).training_prompt_digests()
+    assert prompt_digest(stolen) not in digests
+    assert len(digests) == 119
+
+
+def test_the_served_graph_gives_what_training_saw(tiny_encoder: Path) -> None:
+    """The narrow graph that is served equals the columns of the wide one that is trained on."""
+    from pointsman.routers.embedding import Embedder, EmbedderSettings
+    from pointsman.training.export import Pooling, export_onnx, load_encoder, quantize
+
+    model = load_encoder(tiny_encoder)
+    tokenizer = (tiny_encoder / "tokenizer.json").read_bytes()
+
+    def rows(pooling: Pooling, dimension: int) -> np.ndarray:
+        limits = EmbedderSettings(max_tokens=32, dimension=dimension)
+        graph = quantize(export_onnx(model, pooling))
+        return Embedder(graph, tokenizer, limits).embed(["prove the sum", "apple", ""])
+
+    narrow = rows(Pooling(mean_layers=(1,), deviation_layers=(2,)), 32)
+    wide = rows(Pooling(mean_layers=(2, 1), deviation_layers=(2,)), 48)
+    assert (wide[:, 16:] == narrow).all()
+
+
+def test_the_graph_pools_as_torch_does(tiny_encoder: Path) -> None:
+    """Means and deviations inside the float32 graph equal those computed by hand."""
+    import torch
+
+    from pointsman.routers.embedding import Embedder, EmbedderSettings
+    from pointsman.training.export import Pooling, export_onnx, load_encoder
+
+    model = load_encoder(tiny_encoder)
+    tokenizer = (tiny_encoder / "tokenizer.json").read_bytes()
+    graph = export_onnx(model, Pooling(mean_layers=(2, 0), deviation_layers=(1,)))
+    embedder = Embedder(graph, tokenizer, EmbedderSettings(max_tokens=32, dimension=48))
+    text = "prove the hard theorem of plum and pear"
+    ids = torch.tensor([embedder._tokenizer.encode(text).ids])
+    with torch.no_grad():
+        layers = model(input_ids=ids, output_hidden_states=True).hidden_states
+    expected = torch.cat(
+        [layers[2][0].mean(0), layers[0][0].mean(0), layers[1][0].std(0, correction=0)]
+    )
+    assert np.abs(embedder.embed([text])[0] - expected.numpy()).max() < 1e-4
