@@ -115,5 +115,6 @@ class Directory:
             return ""
         return (
             f"{' and '.join(missing)} in {self._pair_source}, but {listing.source} only has "
-            f"{', '.join(names)}; give both the same names"
+            f"{', '.join(names)}; give both the same names, or set POINTSMAN_STRONG_MODEL "
+            "and POINTSMAN_WEAK_MODEL"
         )
