@@ -10,7 +10,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Real outcomes for training and benchmarks; tests that need them skip without, and say so.
 export POINTSMAN_DATA ?= $(abspath ../shared/data)
-# A CPU build. Elsewhere: make train TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+# Tests and training need torch. On Linux, PyPI's build brings gigabytes of CUDA along; for the CPU
+# build: make test TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
 TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
@@ -60,7 +61,7 @@ $(VENV)/.test: $(VENV)/.train
 	$(BIN)/pip install --quiet --disable-pip-version-check --group test --group check
 	@touch $@
 
-# torch first, so that no CUDA build comes along uninvited.
+# torch first and by itself: what it is, TORCH alone decides.
 $(VENV)/.train: $(VENV)/.serve
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train]'

@@ -1,6 +1,7 @@
 """Configuration: YAML and a few environment variables → one frozen struct per process.
 
-Loaded once, in a service's `__main__`, and handed down. No other module reads the environment.
+Loaded once, in a service's `__main__`, and handed down. Nothing else reads the environment, but for
+`lifecycle`, which finds its supervisor there.
 """
 
 import copy

@@ -54,7 +54,10 @@ async def with_openai_errors(request: web.Request, handler: Handler) -> web.Stre
     try:
         return await handler(request)
     except PointsmanError as error:
-        return error_response(error)
+        response = error_response(error)
+        if not request.content.is_eof():
+            response.force_close()  # what is left of the body must not be read as a request
+        return response
     except web.HTTPException as error:
         return http_exception_response(request, error)
     except ConnectionResetError:
@@ -116,7 +119,7 @@ def recorded(
         record.status = HTTP_BY_KIND[error.kind].status
         raise
     except (asyncio.CancelledError, ConnectionResetError):
-        outcome = "cancelled"  # the client hung up, or the drain ran out of time
+        outcome = record.outcome or "cancelled"  # the client hung up, if nothing else was wrong
         raise
     finally:
         seconds = clock() - started_at

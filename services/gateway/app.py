@@ -16,11 +16,14 @@ from services.gateway.access import show_request_id, with_openai_errors, with_re
 from services.gateway.chat import ChatCompletions
 from services.gateway.completion import UpstreamClient
 from services.gateway.config import METRICS_PORT_VARIABLE, PORT_VARIABLE, GatewaySettings
+from services.gateway.deadlines import Deadlines
 from services.gateway.directory import Directory
 from services.gateway.listing import ModelListing, example
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.probes import Probes
 from services.gateway.scoring import DecisionMaker, ScorerClient
+
+_SPARE_SECONDS = 2.0
 
 
 async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> None:
@@ -48,6 +51,7 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
             upstream = UpstreamClient(upstream_channel)
             pair = settings.model_pair()
             directory = Directory(pair, source, upstream.list_models, scorer.list_routers)
+            deadlines = Deadlines(settings.request_timeout_seconds)
             chat = ChatCompletions(
                 DecisionMaker(scorer, pair, settings.on_scorer_failure),
                 upstream,
@@ -55,7 +59,7 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
                 metrics,
                 prompt_policy=settings.prompt_policy,
                 body_limit_bytes=settings.body_limit_bytes,
-                timeout_seconds=settings.request_timeout_seconds,
+                deadlines=deadlines,
             )
             probes = Probes(directory)
             app = build_app(chat, ModelListing(directory, int(time.time())), probes)
@@ -70,6 +74,7 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
                 await stop.wait()
                 probes.draining = True
                 await asyncio.sleep(settings.drain_delay_seconds)
+                deadlines.bring_forward(settings.grace_seconds)
 
 
 def build_app(chat: ChatCompletions, listing: ModelListing, probes: Probes) -> web.Application:
@@ -90,7 +95,9 @@ async def _listening(app: web.Application, settings: GatewaySettings) -> AsyncIt
         app,
         access_log=None,  # each chat request writes its own line
         handler_cancellation=True,  # a client that hangs up stops paying
-        shutdown_timeout=settings.grace_seconds,
+        auto_decompress=False,  # a compressed body is refused, not unpacked
+        # Deadlines end every request within the grace; this is for what they do not reach.
+        shutdown_timeout=settings.grace_seconds + _SPARE_SECONDS,
     )
     await runner.setup()
     try:

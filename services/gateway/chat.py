@@ -6,18 +6,22 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from pointsman.errors import DeadlineExceeded, PointsmanError, UpstreamUnavailable
+from pointsman.errors import PointsmanError, UpstreamUnavailable
 from pointsman.prompts import PromptPolicy, prompt_text
 from pointsman.routing import parse_model_field
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway import responses
 from services.gateway.access import REQUEST_ID, Record, recorded
 from services.gateway.completion import UpstreamClient
+from services.gateway.deadlines import Deadlines
 from services.gateway.directory import Directory
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.openai_errors import error_object
 from services.gateway.request import ChatRequest, parse_chat_request, read_body
 from services.gateway.scoring import DecisionMaker
+
+_FINISH_SECONDS = 1.0
+"""A client has so long to take the end of its stream."""
 
 
 class ChatCompletions:
@@ -30,7 +34,7 @@ class ChatCompletions:
         metrics: Counts.
         prompt_policy: Which text is scored.
         body_limit_bytes: Largest request body.
-        timeout_seconds: From a request's head to its answer's end.
+        deadlines: Limits the time a request may take.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class ChatCompletions:
         *,
         prompt_policy: PromptPolicy,
         body_limit_bytes: int,
-        timeout_seconds: float,
+        deadlines: Deadlines,
     ) -> None:
         self._decisions = decisions
         self._upstream = upstream
@@ -50,34 +54,22 @@ class ChatCompletions:
         self._metrics = metrics
         self._prompt_policy = prompt_policy
         self._body_limit_bytes = body_limit_bytes
-        self._timeout_seconds = timeout_seconds
+        self._deadlines = deadlines
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Answers one chat request."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_seconds
+        deadline = self._deadlines.of_new_request()
         with recorded(request[REQUEST_ID], self._metrics) as record:
-            with record.stage("read"):
-                body = await self._read(request, deadline)
-                chat = parse_chat_request(body)
-            record.stream = bool(chat.stream)
-            model = await self._choose(chat, record)
-            seconds_left = deadline - loop.time()
-            if seconds_left <= 0:
-                raise DeadlineExceeded(f"Not answered within {self._timeout_seconds} seconds.")
+            async with self._deadlines.limit(deadline):
+                with record.stage("read"):
+                    body = await read_body(request, self._body_limit_bytes)
+                    chat = parse_chat_request(body)
+                record.stream = bool(chat.stream)
+                model = await self._choose(chat, record)
             with record.stage("complete"):
                 if chat.stream:
-                    return await self._streamed(request, model, body, seconds_left, record)
-                return await self._whole(model, body, seconds_left, record)
-
-    async def _read(self, request: web.Request, deadline: float) -> bytes:
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await read_body(request, self._body_limit_bytes)
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"The request body was not there within {self._timeout_seconds} seconds."
-            ) from error
+                    return await self._streamed(request, model, body, deadline, record)
+                return await self._whole(model, body, deadline, record)
 
     async def _choose(self, chat: ChatRequest, record: Record) -> str:
         ref = parse_model_field(chat.model)
@@ -88,6 +80,8 @@ class ChatCompletions:
             return chat.model
         record.router = self._directory.router_label(ref.router)
         self._directory.require_router(ref.router)
+        if reason := self._directory.not_ready_reason:  # the pair is the operator's trouble
+            raise UpstreamUnavailable(f"The gateway is not ready: {reason}.")
         prompt = prompt_text(chat.messages, self._prompt_policy)
         with record.stage("score"):
             decision = await self._decisions.decide(ref, prompt, record.request_id)
@@ -96,25 +90,25 @@ class ChatCompletions:
         return decision.model
 
     async def _whole(
-        self, model: str, body: bytes, seconds_left: float, record: Record
+        self, model: str, body: bytes, deadline: float, record: Record
     ) -> web.Response:
-        answer = await self._upstream.complete(model, body, record.request_id, seconds_left)
+        async with self._deadlines.limit(deadline):
+            seconds = _seconds_until(deadline)
+            answer = await self._upstream.complete(model, body, record.request_id, seconds)
         record.status = answer.status
         if answer.status >= 400:
             record.outcome = "provider_error"
         return responses.whole(answer, responses.routing_headers(record.decision, answer.model))
 
     async def _streamed(
-        self,
-        request: web.Request,
-        model: str,
-        body: bytes,
-        seconds_left: float,
-        record: Record,
+        self, request: web.Request, model: str, body: bytes, deadline: float, record: Record
     ) -> web.StreamResponse:
-        parts = self._upstream.stream(model, body, record.request_id, seconds_left)
-        async with aclosing(parts):  # type: ignore[type-var]  # an async generator, typed wider
-            head = await _head(parts)
+        seconds = _seconds_until(deadline)
+        async with aclosing(
+            self._upstream.stream(model, body, record.request_id, seconds)
+        ) as parts:
+            async with self._deadlines.limit(deadline):
+                head = await _head(parts)
             record.status = head.status
             headers = responses.routing_headers(record.decision, head.model)
             if head.status != 200:
@@ -122,11 +116,19 @@ class ChatCompletions:
                 return responses.refused(head, headers)
             response = responses.event_stream(head, headers)
             await response.prepare(request)
-            if error := await _relay(parts, response):
+            try:
+                async with self._deadlines.limit(deadline):
+                    error = await _relay(parts, response)
+            except PointsmanError as broken:
+                error = error_object(broken)
+            if error:
                 record.outcome = "broken_stream"
-                await response.write(responses.error_event(error))
-            await response.write_eof()
+            await _finish(request, response, error)
             return response
+
+
+def _seconds_until(deadline: float) -> float:
+    return max(0.0, deadline - asyncio.get_running_loop().time())
 
 
 async def _head(parts: AsyncIterator[pb.StreamCompleteResponse]) -> pb.StreamHead:
@@ -139,12 +141,24 @@ async def _relay(
     parts: AsyncIterator[pb.StreamCompleteResponse], response: web.StreamResponse
 ) -> bytes:
     """Writes frames as they come; returns the error object of an answer that broke off, or b""."""
+    async for part in parts:
+        if part.HasField("frames"):
+            await response.write(part.frames)
+        elif part.HasField("tail"):
+            return part.tail.error
+    raise UpstreamUnavailable("The upstream ended the answer before it was finished.")
+
+
+async def _finish(request: web.Request, response: web.StreamResponse, error: bytes) -> None:
+    """Ends the response, after an error event if there is an error.
+
+    A client that does not read has its connection cut.
+    """
     try:
-        async for part in parts:
-            if part.HasField("frames"):
-                await response.write(part.frames)
-            elif part.HasField("tail"):
-                return part.tail.error
-        raise UpstreamUnavailable("The upstream ended the answer before it was finished.")
-    except PointsmanError as error:
-        return error_object(error)
+        async with asyncio.timeout(_FINISH_SECONDS):
+            if error:
+                await response.write(responses.error_event(error))
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()

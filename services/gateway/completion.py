@@ -1,9 +1,10 @@
 """Model and body → completion: the gateway's client of the upstream."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import grpc
 
+from pointsman.chassis.grpc_server import REQUEST_ID_KEY
 from pointsman.chassis.grpc_status import error_from_rpc, errors_by_status
 from pointsman.errors import UnknownModel, UpstreamUnavailable
 from pointsman.upstream.v1 import upstream_pb2 as pb
@@ -12,7 +13,7 @@ from pointsman.upstream.v1 import upstream_pb2_grpc
 ERRORS_BY_STATUS = errors_by_status(
     not_found=UnknownModel, unavailable=UpstreamUnavailable, not_ready=UpstreamUnavailable
 )
-_LIST_SECONDS = 2.0
+_LIST_SECONDS = 5.0
 
 
 class UpstreamClient:
@@ -32,14 +33,16 @@ class UpstreamClient:
         envelope = pb.Envelope(model=model, stream=False, request_id=request_id, body=body)
         try:
             return await self._stub.Complete(
-                pb.CompleteRequest(envelope=envelope), timeout=timeout_seconds
+                pb.CompleteRequest(envelope=envelope),
+                timeout=timeout_seconds,
+                metadata=((REQUEST_ID_KEY, request_id),),
             )
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error, ERRORS_BY_STATUS) from error
 
     async def stream(
         self, model: str, body: bytes, request_id: str, timeout_seconds: float
-    ) -> AsyncIterator[pb.StreamCompleteResponse]:
+    ) -> AsyncGenerator[pb.StreamCompleteResponse, None]:
         """Yields the parts of the model's answer; closing it early cancels the provider's call.
 
         Raises:
@@ -47,7 +50,9 @@ class UpstreamClient:
         """
         envelope = pb.Envelope(model=model, stream=True, request_id=request_id, body=body)
         call = self._stub.StreamComplete(
-            pb.StreamCompleteRequest(envelope=envelope), timeout=timeout_seconds
+            pb.StreamCompleteRequest(envelope=envelope),
+            timeout=timeout_seconds,
+            metadata=((REQUEST_ID_KEY, request_id),),
         )
         try:
             async for part in call:

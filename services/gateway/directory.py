@@ -105,7 +105,10 @@ class Directory:
         while True:
             complete = self._scorer_answered and not self._not_ready_reason
             await self._sleep(refresh_seconds if complete else _RETRY_SECONDS)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # whatever it was, the next round may go better
+                logger.exception("models and routers could not be listed")
 
     def _missing(self, listing: upstream_pb2.ListModelsResponse) -> str:
         names = [model.name for model in listing.models]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
 from aiohttp import web
 
 from pointsman.errors import InvalidRequest, PointsmanError
+from pointsman.openai_error import encode_error
 
 
 class HttpError(NamedTuple):
@@ -47,13 +47,7 @@ def error_object(error: PointsmanError) -> bytes:
     """Returns `{"error": {...}}` with the four keys that OpenAI's schema requires."""
     http = HTTP_BY_KIND[error.kind]
     param = error.param if isinstance(error, InvalidRequest) else http.param
-    return encode_error(error.message, http.type, param, http.code)
-
-
-def encode_error(message: str, type_: str, param: str | None, code: str | None) -> bytes:
-    """Returns the error as OpenAI's JSON."""
-    error = {"message": message, "type": type_, "param": param, "code": code}
-    return msgspec.json.encode({"error": error})
+    return encode_error(error.message, http.type, param=param, code=http.code)
 
 
 def error_response(error: PointsmanError) -> web.Response:
@@ -75,7 +69,7 @@ def http_exception_response(request: web.Request, error: web.HTTPException) -> w
         message += " The API has POST /v1/chat/completions and GET /v1/models."
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     kept = {"allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    return json_response(error.status, encode_error(message, kind, None, None), kept)
+    return json_response(error.status, encode_error(message, kind, param=None, code=None), kept)
 
 
 def json_response(

@@ -33,6 +33,9 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
     """
     if (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise InvalidRequest("The request body is compressed; send it without content-encoding.")
     body = bytearray()
     try:
         async for part in request.content.iter_any():

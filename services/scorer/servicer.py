@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -101,6 +102,7 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
     @asynccontextmanager
     async def _counted(self, router: str, context: Context) -> AsyncIterator[None]:
         outcome = "internal"
+        started_at = time.perf_counter()
         label = self._routers.label(router)
         try:
             with self._metrics.in_flight.track_inprogress():
@@ -108,13 +110,19 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
             outcome = "ok"
         except PointsmanError as error:
             outcome = error.kind
-            logger.warning(
-                "not scored",
-                extra={"request_id": request_id(context), "router": label, "outcome": outcome},
-            )
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
         finally:
             self._metrics.requests.labels(label, outcome).inc()
+            logger.log(
+                logging.INFO if outcome in {"ok", "cancelled"} else logging.WARNING,
+                "scoring",
+                extra={
+                    "request_id": request_id(context),
+                    "router": label,
+                    "outcome": outcome,
+                    "seconds": round(time.perf_counter() - started_at, 6),
+                },
+            )

@@ -7,8 +7,8 @@ exception here is a fault of ours. Retries and failover, when they come, wrap th
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -80,7 +80,7 @@ class ProviderClient:
 
     async def stream(
         self, endpoint: Endpoint, body: bytes, *, hide_usage: bool
-    ) -> AsyncIterator[pb.StreamCompleteResponse]:
+    ) -> AsyncGenerator[pb.StreamCompleteResponse, None]:
         """Yields a head and, if its status is 200, frames and a tail."""
         call = _Call(endpoint, self._clock)
         reader = AnswerReader(hide_usage=hide_usage)
@@ -97,8 +97,9 @@ class ProviderClient:
                     _expect(response, "text/event-stream")
                     begun = True
                     yield _head(call.so_far(), 200, b"", _relayed(response))
-                    async for frames in self._frames(response, reader):
-                        yield pb.StreamCompleteResponse(frames=frames)
+                    async with aclosing(self._frames(response, reader)) as parts:
+                        async for frames in parts:
+                            yield pb.StreamCompleteResponse(frames=frames)
             yield _tail(call.end(), reader, error=b"")
         except ProviderError as error:
             status, attempt = call.fail(error)
@@ -110,7 +111,7 @@ class ProviderClient:
 
     async def _frames(
         self, response: aiohttp.ClientResponse, reader: AnswerReader
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         async for data in response.content.iter_any():
             if frames := reader.feed(data):
                 yield frames
@@ -244,8 +245,12 @@ def _relayed(response: aiohttp.ClientResponse) -> dict[str, str]:
     return {
         name: value
         for name, value in ((n.lower(), v) for n, v in response.headers.items())
-        if name in provider_errors.RELAYED_HEADERS
-        or name.startswith(provider_errors.RELAYED_PREFIX)
+        if (
+            name in provider_errors.RELAYED_HEADERS
+            or name.startswith(provider_errors.RELAYED_PREFIX)
+        )
+        and value.isascii()
+        and value.isprintable()
     }
 
 

@@ -47,10 +47,11 @@ class UpstreamMetrics:
             registry=registry,
         )
 
-    def observe(self, attempt: pb.Attempt, usage: pb.Usage | None) -> None:
-        """Counts one finished call to a provider."""
-        outcome = outcome_label(attempt.outcome)
-        self.request_seconds.labels(attempt.model, outcome).observe(attempt.seconds)
+    def observe(
+        self, attempt: pb.Attempt, usage: pb.Usage | None, outcome: str, seconds: float
+    ) -> None:
+        """Counts one call to a provider that is over, finished or not."""
+        self.request_seconds.labels(attempt.model, outcome).observe(seconds)
         if attempt.status:
             self.headers_seconds.labels(attempt.model).observe(attempt.headers_seconds)
         if usage is not None:

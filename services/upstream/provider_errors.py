@@ -8,6 +8,7 @@ import msgspec
 
 from pointsman.errors import ProviderError
 from pointsman.json_text import JsonDecoder, RawObject
+from pointsman.openai_error import encode_error
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.upstream.models import Endpoint
 
@@ -34,15 +35,9 @@ class _Body(msgspec.Struct):
 _decoder = JsonDecoder[_Body](_Body)
 
 
-def error_body(message: str, *, kind: str, code: str | None) -> bytes:
-    """Returns `{"error": {...}}` with the four keys that OpenAI's clients read."""
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    return msgspec.json.encode({"error": error})
-
-
 def body_for(error: ProviderError) -> bytes:
     """Returns what the client is told of a provider that could not be used."""
-    return error_body(error.message, kind="provider_error", code=error.kind)
+    return encode_error(error.message, "provider_error", param=None, code=error.kind)
 
 
 def refusal(
@@ -50,7 +45,9 @@ def refusal(
 ) -> tuple[int, dict[str, str], bytes]:
     """Returns the client's status, headers and body for a provider's status of 400 or more."""
     if status in (401, 403):
-        told = error_body(_UNAUTHORIZED, kind="provider_error", code="provider_unauthorized")
+        told = encode_error(
+            _UNAUTHORIZED, "provider_error", param=None, code="provider_unauthorized"
+        )
         return 502, {**headers, "x-should-retry": "false"}, told
     return status, headers, in_openai_shape(status, without_key(body, endpoint))
 
@@ -64,7 +61,7 @@ def in_openai_shape(status: int, body: bytes) -> bytes:
         pass  # an HTML page, a plain text, FastAPI's {"detail": ...}: the text is the message
     text = body.decode("utf-8", "replace").strip()[:_LONGEST_QUOTE]
     kind = "invalid_request_error" if status < 500 else "server_error"
-    return error_body(text or f"The provider answered {status}.", kind=kind, code=None)
+    return encode_error(text or f"The provider answered {status}.", kind, param=None, code=None)
 
 
 def outcome_of(status: int) -> pb.AttemptOutcome.ValueType:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -25,8 +26,13 @@ class UpstreamServicer(upstream_pb2_grpc.UpstreamServiceServicer):
     """Answers Complete, StreamComplete and ListModels."""
 
     def __init__(
-        self, catalogue: Catalogue, client: ProviderClient, metrics: UpstreamMetrics
+        self,
+        catalogue: Catalogue,
+        client: ProviderClient,
+        metrics: UpstreamMetrics,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._clock = clock
         self._catalogue = catalogue
         self._client = client
         self._metrics = metrics
@@ -38,6 +44,7 @@ class UpstreamServicer(upstream_pb2_grpc.UpstreamServiceServicer):
             endpoint = self._catalogue[envelope.model]
             _expect_stream(envelope, False)
             body, _ = address_to(envelope.body, endpoint.provider_model, want_usage=False)
+            call.attempt = pb.Attempt(model=endpoint.model, provider=endpoint.provider)
             answer = await self._client.complete(endpoint, body)
             call.attempt, call.usage = answer.attempt, answer.usage
             return pb.CompleteResponse(
@@ -63,7 +70,7 @@ class UpstreamServicer(upstream_pb2_grpc.UpstreamServiceServicer):
                 want_usage=endpoint.settings.include_usage,
             )
             parts = self._client.stream(endpoint, body, hide_usage=hide_usage)
-            async with aclosing(parts):  # type: ignore[type-var]  # an async generator, typed wider
+            async with aclosing(parts):
                 async for part in parts:
                     if part.HasField("head"):
                         call.attempt = part.head.attempts[-1]
@@ -92,6 +99,7 @@ class UpstreamServicer(upstream_pb2_grpc.UpstreamServiceServicer):
     async def _counted(self, envelope: pb.Envelope) -> AsyncIterator["_Call"]:
         call = _Call()
         outcome = "internal"
+        started_at = self._clock()
         try:
             with self._metrics.in_flight.track_inprogress():
                 yield call
@@ -103,11 +111,12 @@ class UpstreamServicer(upstream_pb2_grpc.UpstreamServiceServicer):
             outcome = "cancelled"
             raise
         finally:
+            seconds = self._clock() - started_at
             model = self._catalogue.label(envelope.model)
             self._metrics.requests.labels(model, outcome).inc()
             if call.attempt.model:
-                self._metrics.observe(call.attempt, call.usage)
-            _log(envelope, model, outcome, call)
+                self._metrics.observe(call.attempt, call.usage, outcome, seconds)
+            _log(envelope, model, outcome, seconds, call)
 
 
 class _Call:
@@ -118,7 +127,7 @@ class _Call:
         self.usage: pb.Usage | None = None
 
 
-def _log(envelope: pb.Envelope, model: str, outcome: str, call: _Call) -> None:
+def _log(envelope: pb.Envelope, model: str, outcome: str, seconds: float, call: _Call) -> None:
     logger.info(
         "provider call",
         extra={
@@ -128,7 +137,7 @@ def _log(envelope: pb.Envelope, model: str, outcome: str, call: _Call) -> None:
             "stream": envelope.stream,
             "outcome": outcome,
             "status": call.attempt.status,
-            "seconds": round(call.attempt.seconds, 6),
+            "seconds": round(seconds, 6),
             "input_tokens": call.usage.input_tokens if call.usage else None,
             "output_tokens": call.usage.output_tokens if call.usage else None,
         },

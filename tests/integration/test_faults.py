@@ -14,7 +14,7 @@ import pytest
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
 from tests.fakes.cluster import RunningCluster, cluster, models_of
-from tests.fakes.provider import FakeProvider, gated_stream, refuse, silent
+from tests.fakes.provider import FakeProvider, gated_stream, refuse, silent, stream
 
 pytestmark = pytest.mark.integration
 
@@ -183,6 +183,47 @@ async def test_deadline_in_mid_stream_ends_in_an_error_frame(
     assert b"First." in body
     assert b"[DONE]" not in body
     assert json.loads(body.split(b"\n\n")[-2][6:])["error"]["code"] == "timeout"
+
+
+async def test_client_that_stops_reading_does_not_hold_its_request_for_ever(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    """The limit covers writing too: the connection is cut, and the provider's call with it."""
+    provider.behaviours["fake-strong"] = stream(["x" * 100_000] * 1_000)
+    settings = {"request_timeout_seconds": 0.5}
+    async with cluster(tmp_path, models_of(provider.url), gateway=settings) as running:
+        async with running.growth(running.gateway) as grown:
+            response = await running.chat(stream=True)
+            await provider.hung_up.wait()
+            await running.until_idle()
+            response.close()
+        label = 'outcome="broken_stream",router="random"'
+        assert grown[f"pointsman_gateway_requests_total{{{label}}}"] == 1
+
+
+async def test_odd_bytes_in_a_providers_header_do_not_cost_the_answer(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    """A paid answer is delivered; what no header may hold is left out."""
+    headers = {"retry-after": "3", "x-ratelimit-note": "café"}
+    provider.behaviours["fake-strong"] = refuse(200, b"{}", headers)
+    async with cluster(tmp_path, models_of(provider.url)) as running, running.chat() as response:
+        assert response.status == 200
+        assert response.headers["retry-after"] == "3"
+        assert "x-ratelimit-note" not in response.headers
+
+
+async def test_compressed_body_is_refused_in_openais_shape(running: RunningCluster) -> None:
+    """Nobody unpacks what a stranger packed; and the next request is not read out of the rest."""
+    url = f"{running.url}/v1/chat/completions"
+    for encoding in ("gzip", "br", "nonsense"):
+        headers = {"content-encoding": encoding}
+        async with running.http.post(url, data=b"\x1f\x8b", headers=headers) as response:
+            assert response.status == 400
+            assert "content-encoding" in (await response.json())["error"]["message"]
+            assert response.headers["x-request-id"]
+        async with running.chat() as response:
+            assert response.status == 200
 
 
 async def test_provider_that_reads_too_slowly_is_given_up(

@@ -1,6 +1,7 @@
 """Starting, being ready, draining and stopping: real signals to real processes."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -60,20 +61,18 @@ async def test_open_stream_is_finished_when_a_service_is_told_to_stop(
         assert await process.wait() == 0
 
 
-async def test_stream_that_outlasts_the_grace_is_cut_and_the_gateway_still_exits_cleanly(
+async def test_stream_that_outlasts_the_grace_ends_in_an_error_and_the_gateway_exits_cleanly(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
-    """Draining has a limit, and a stream that is cut at it has no [DONE]."""
+    """Draining has a limit; a stream that meets it is told so, and has no [DONE]."""
     provider.behaviours["fake-strong"] = gated_stream()
-    settings = {"grace_seconds": 0.1}
+    settings = {"grace_seconds": 0.2}
     async with cluster(tmp_path, models_of(provider.url), gateway=settings) as running:
         async with running.chat(stream=True) as response:
             await response.content.readuntil(b"\n\n")
             running.gateway.signal(signal.SIGTERM)
-            rest = b""
-            with suppress(aiohttp.ClientPayloadError):
-                rest = await response.read()
-            assert b"[DONE]" not in rest
+            rest = await response.read()
+        assert json.loads(rest.removeprefix(b"data: "))["error"]["code"] == "timeout"
         assert await running.gateway.wait() == 0
 
 
@@ -163,6 +162,9 @@ async def test_pair_that_the_models_file_lacks_is_named_with_both_files(
             reason = (await response.json())["reason"]
             assert response.status == 503
         assert await _probe(running, "healthz") == 200
+        async with running.chat() as response:
+            assert response.status == 503
+            assert "gpt-x" in (await response.json())["error"]["message"]
     for words in ("pair.strong is `gpt-x`", "gateway.yaml", "models.yaml", "strong, weak"):
         assert words in reason
     assert running.gateway.announcement.not_ready_reason == reason

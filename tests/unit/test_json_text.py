@@ -179,3 +179,25 @@ def test_no_bytes_raise_anything_but_value_error(data: bytes, decoder: JsonDecod
         decoder.decode(data)
     except ValueError as error:
         assert type(error) is ValueError
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (rb"\\ud83d \ud83d", "\\ud83d \ufffd"),
+        (rb"\\\ud83d", "\\\ufffd"),
+        (rb"\ud83d\ude00\ud83d", "\U0001f600\ufffd"),
+        (rb"\ude00\ude00", "\ufffd\ufffd"),
+        (rb"\\ud83d\ude00 \ud83d", "\\ud83d\ufffd \ufffd"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+    ],
+)
+def test_only_real_halves_are_mended(text: bytes, read: str) -> None:
+    """An escaped backslash before "ud83d" is a backslash and five letters; whole pairs stay."""
+    assert points.decode(b'{"x": 1, "label": "' + text + b'"}') == Point(1, read)
+
+
+def test_a_flood_of_halves_is_refused_rather_than_mended() -> None:
+    """Mending is slow, on a loop that others wait for; ten thousand halves are no accident."""
+    with pytest.raises(ValueError):
+        points.decode(b'{"x": 1, "label": "' + rb"\ud83d" * 10_001 + b'"}')

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from services.gateway.app import build_app
 from services.gateway.chat import ChatCompletions
+from services.gateway.deadlines import Deadlines
 from services.gateway.listing import ModelListing
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.probes import Probes
@@ -26,7 +27,7 @@ async def test_a_body_that_never_ends_is_not_waited_for_for_ever() -> None:
         GatewayMetrics(CollectorRegistry()),
         prompt_policy="last_user_turn",
         body_limit_bytes=1000,
-        timeout_seconds=0.05,
+        deadlines=Deadlines(0.05),
     )
     app = build_app(chat, ModelListing(NEVER_ASKED, 0), Probes(NEVER_ASKED))
     async with TestServer(app) as server:
