@@ -15,7 +15,7 @@ examples:
   pointsman train mf --data data --out bundles --seed 1 --no-cache
       another seed, and embed everything anew
 
-Training needs `pip install 'pointsman[train]'`, two cores and about twenty minutes.
+Training needs `pip install 'pointsman[train]'`, and about five minutes on two cores.
 """
 
 
