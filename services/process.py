@@ -90,10 +90,9 @@ class Process:
         return self._started().pid
 
     def signal(self, number: int) -> None:
-        """Sends a signal, unless it has ended."""
-        child = self._started()
-        if child.returncode is None:
-            child.send_signal(number)
+        """Sends a signal, unless it has ended or was never started."""
+        if self._child is not None and self._child.returncode is None:
+            self._child.send_signal(number)
 
     async def wait(self) -> int:
         """Returns the exit status once it has ended."""

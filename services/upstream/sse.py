@@ -17,17 +17,14 @@ from pointsman.upstream.v1 import upstream_pb2 as pb
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 DONE = b"data: [DONE]\n\n"
 
-
 _NULL = msgspec.Raw(b"null")
+_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class _Delta(msgspec.Struct):
     """Of a choice we read only whether it is finished."""
 
     finish_reason: Any = None
-
-
-_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class _Usage(msgspec.Struct):

@@ -269,6 +269,32 @@ async def test_all_in_one_says_where_it_is_and_stops_everything(number: signal.S
         await _until_closed(url)
 
 
+async def test_second_signal_ends_the_draining(tmp_path: Path) -> None:
+    """Whoever presses Ctrl-C twice does not want to wait for ten minutes of grace."""
+    settings = tmp_path / "patient.yaml"
+    settings.write_text("grace_seconds: 600\n")
+    environ = {
+        "POINTSMAN_GATEWAY_CONFIG": str(settings),
+        "POINTSMAN_UPSTREAM_CONFIG": str(settings),
+        "POINTSMAN_DEMO_CHUNK_SECONDS": "600",
+    }
+    body = {
+        "model": "strong",
+        "stream": True,
+        "messages": [{"role": "user", "content": "x"}],
+    }
+    async with (
+        _all_in_one(environ) as (child, _, url),
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/v1/chat/completions", json=body) as response,
+    ):
+        await response.content.readuntil(b"\n\n")
+        child.send_signal(signal.SIGINT)
+        await _until_closed(url)
+        child.send_signal(signal.SIGINT)
+        assert await child.wait() == 0
+
+
 async def test_what_all_in_one_prints_works_when_pasted() -> None:
     """The first thing a newcomer does: the curl line, and the three lines of client code."""
     if shutil.which("curl") is None:
@@ -362,13 +388,15 @@ async def _run_to_end(module: str, environ: Mapping[str, str]) -> tuple[int, str
 
 
 @asynccontextmanager
-async def _all_in_one() -> AsyncIterator[tuple[asyncio.subprocess.Process, str, str]]:
+async def _all_in_one(
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, str]]:
     """Yields the running command, its banner and the gateway's URL."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "services.all_in_one",
-        env={**ANY_PORTS, "POINTSMAN_LOG_LEVEL": "WARNING"},
+        env={**ANY_PORTS, "POINTSMAN_LOG_LEVEL": "WARNING", **(environ or {})},
         stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdout is not None

@@ -215,7 +215,7 @@ async def test_request_id_is_accepted_made_and_logged(running: RunningCluster) -
     async with running.http.get(f"{running.url}/nowhere") as response:
         assert response.status == 404
         assert len(response.headers["x-request-id"]) == 32
-    for service in ("gateway", "upstream"):
+    for service in ("gateway", "scorer", "upstream"):
         lines = [json.loads(line) for line in running.log(service).splitlines()]
         assert any(line.get("request_id") == "my-id.1" for line in lines)
 

@@ -161,7 +161,10 @@ async def test_client_that_hangs_up_cancels_the_providers_call(
 ) -> None:
     """Nobody pays for tokens that nobody reads, streamed or not; and all gauges return to zero."""
     provider.behaviours["fake-strong"] = gated_stream() if streamed else silent()
-    async with running.growth(running.gateway) as grown:
+    async with (
+        running.growth(running.gateway) as grown,
+        running.growth(running.upstream) as upstream,
+    ):
         sending = asyncio.ensure_future(_send(running, streamed))
         await provider.called.wait()
         if streamed:
@@ -172,6 +175,9 @@ async def test_client_that_hangs_up_cancels_the_providers_call(
         await running.until_idle()
     label = 'outcome="cancelled",router="random"'
     assert grown[f"pointsman_gateway_requests_total{{{label}}}"] == 1
+    label = '{model="strong",outcome="cancelled"}'
+    assert upstream[f"pointsman_upstream_requests_total{label}"] == 1
+    assert upstream[f"pointsman_upstream_request_seconds_count{label}"] == 1
 
 
 async def _send(running: RunningCluster, streamed: bool) -> aiohttp.ClientResponse:
