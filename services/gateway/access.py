@@ -110,9 +110,9 @@ def recorded(
     record = Record(request_id, metrics, clock)
     started_at = clock()
     outcome = "internal"
+    metrics.in_flight.inc()
     try:
-        with metrics.in_flight.track_inprogress():
-            yield record
+        yield record
         outcome = record.outcome or "ok"
     except PointsmanError as error:
         outcome = error.kind
@@ -128,6 +128,7 @@ def recorded(
         for stage, stage_seconds in record.seconds.items():
             metrics.stage_seconds.labels(stage).observe(stage_seconds)
         logger.info("request", extra=_line(record, outcome, seconds))
+        metrics.in_flight.dec()  # last: what is no longer in flight has been counted
 
 
 def _line(record: Record, outcome: str, seconds: float) -> dict[str, object]:

@@ -104,9 +104,9 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         outcome = "internal"
         started_at = time.perf_counter()
         label = self._routers.label(router)
+        self._metrics.in_flight.inc()
         try:
-            with self._metrics.in_flight.track_inprogress():
-                yield
+            yield
             outcome = "ok"
         except PointsmanError as error:
             outcome = error.kind
@@ -126,3 +126,4 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
                     "seconds": round(time.perf_counter() - started_at, 6),
                 },
             )
+            self._metrics.in_flight.dec()  # last: what is no longer in flight has been counted

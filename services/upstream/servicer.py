@@ -100,9 +100,9 @@ class UpstreamServicer(upstream_pb2_grpc.UpstreamServiceServicer):
         call = _Call()
         outcome = "internal"
         started_at = self._clock()
+        self._metrics.in_flight.inc()
         try:
-            with self._metrics.in_flight.track_inprogress():
-                yield call
+            yield call
             outcome = outcome_label(call.attempt.outcome)
         except PointsmanError as error:
             outcome = error.kind
@@ -117,6 +117,7 @@ class UpstreamServicer(upstream_pb2_grpc.UpstreamServiceServicer):
             if call.attempt.model:
                 self._metrics.observe(call.attempt, call.usage, outcome, seconds)
             _log(envelope, model, outcome, seconds, call)
+            self._metrics.in_flight.dec()  # last: what is no longer in flight has been counted
 
 
 class _Call:

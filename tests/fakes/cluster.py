@@ -71,8 +71,11 @@ class RunningCluster:
     async def growth(self, process: Process) -> AsyncIterator[Counter[str]]:
         """Yields what will hold, at the end, by how much each series has grown since."""
         grown: Counter[str] = Counter()
+        await self.until_idle()
         before = await self.metrics(process)
         yield grown
+        # An answer may be with its client a moment before it is counted.
+        await self.until_idle()
         grown.update(await self.metrics(process))
         grown.subtract(before)
 
