@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,3 +34,22 @@ class Router(ABC):
 
         Must be safe to call from several threads at once.
         """
+
+
+class RouteLLMRouter(Protocol):
+    """What RouteLLM's ``Router`` subclasses have."""
+
+    def calculate_strong_win_rate(self, prompt: str) -> float:
+        """Return the strong win rate of one prompt, in [0, 1]."""
+
+
+class OnePromptAtATime(Router):
+    """A router written for RouteLLM, unchanged."""
+
+    def __init__(self, router: RouteLLMRouter) -> None:
+        self._router = router
+
+    def strong_win_rates(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32[n], one call of ``calculate_strong_win_rate`` a prompt."""
+        rates = [self._router.calculate_strong_win_rate(prompt) for prompt in prompts]
+        return np.asarray(rates, dtype=np.float32)

@@ -11,8 +11,6 @@ appears by one rename, so an interrupted save leaves the old bundle or the new, 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointsman.errors import ConfigError, RouterNotReady
+from pointsman.files import write_whole
 from pointsman.routers.base import Router
 from pointsman.routers.manifest import (
     FORMAT_VERSION,
@@ -170,10 +169,10 @@ def save_bundle(manifest: Manifest, contents: Mapping[str, bytes], bundles_dir: 
     for role, data in contents.items():
         path = blobs / manifest.files[role].name
         if not path.exists():
-            _write_whole(path, data)
+            write_whole(path, data)
     folder = bundles_dir / manifest.name
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-    _write_whole(folder / MANIFEST_NAME, text)
+    write_whole(folder / MANIFEST_NAME, text)
     return folder
 
 
@@ -202,20 +201,3 @@ def _read_blob(folder: Path, manifest: Manifest, role: str) -> bytes:
             f"({len(data)} bytes), expected {entry.sha256} ({entry.bytes} bytes); {remedy}"
         )
     return data
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it appears complete or not at all, whatever interrupts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:  # Ctrl-C included: nothing half-written stays
-        temporary.unlink(missing_ok=True)
-        raise

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointsman.errors import ConfigError, RouterNotReady, UnknownRouter
-from pointsman.routers.base import Router
+from pointsman.routers.base import OnePromptAtATime, Router
 from pointsman.routers.bundle import MANIFEST_NAME, Bundle, load_bundle, percentile_among
 from pointsman.routers.embedding import Embedder
 from pointsman.routers.manifest import QUANTILE_COUNT, GoldenReport
@@ -29,7 +29,7 @@ SHIPPED_BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 
 RANDOM_NAME = "random"
 
-RouterT = TypeVar("RouterT", bound=Router)
+BuiltT = TypeVar("BuiltT")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +50,11 @@ class LoadedRouter:
     calibration_prompts: str
     """The prompts behind the quantiles, in words; empty without calibration."""
 
-    golden: GoldenReport | None
+    cacheable: bool = True
+    """Whether the revision tells win rates apart: not for a class that names no revision of its
+    own, nor for random draws without a seed."""
+
+    golden: GoldenReport | None = None
     """How this machine compares with the one the bundle was made on; None without a bundle.
     Never ``refused``: such a router is not loaded."""
 
@@ -78,7 +82,7 @@ def load_router(
         name: the public name, ``[a-z0-9_]+``.
         bundles_dir: where bundles are looked up by name; the shipped ones by default.
         bundle: the folder of one bundle, whatever its name.
-        factory: ``package.module:Class`` of a router of your own.
+        factory: ``package.module:Class`` of a router of your own, or of RouteLLM's.
         options: keyword arguments for the class (``seed`` for ``random``); bundles take none.
 
     Raises:
@@ -117,6 +121,7 @@ def _load_random(options: dict[str, Any]) -> LoadedRouter:
         training_pair=None,
         quantiles=np.linspace(0.0, 1.0, QUANTILE_COUNT),
         calibration_prompts="any prompts: its win rates are uniform",
+        cacheable=options.get("seed") is not None,
         golden=None,
     )
 
@@ -148,19 +153,21 @@ def _load_bundled(name: str, folder: Path, options: dict[str, Any]) -> LoadedRou
 
 
 def _load_class(name: str, factory: str, options: dict[str, Any]) -> LoadedRouter:
-    router = _construct(name, _import_class(name, factory), options)
+    built = _construct(name, _import_class(name, factory), options)
+    router = built if isinstance(built, Router) else OnePromptAtATime(built)
     return LoadedRouter(
         name=name,
         router=router,
-        revision=str(getattr(router, "revision", factory)),
-        training_pair=getattr(router, "training_pair", None),
+        revision=str(getattr(built, "revision", factory)),
+        training_pair=getattr(built, "training_pair", None),
         quantiles=np.empty(0, dtype=np.float64),
         calibration_prompts="",
+        cacheable=hasattr(built, "revision"),
         golden=None,
     )
 
 
-def _import_class(name: str, factory: str) -> type[Router]:
+def _import_class(name: str, factory: str) -> type[Any]:
     module_name, _, class_name = factory.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
@@ -169,12 +176,17 @@ def _import_class(name: str, factory: str) -> type[Router]:
             f"router {name!r}: cannot load {factory!r}: {error}; write package.module:Class and "
             "install the package beside pointsman"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Router)):
-        raise ConfigError(f"router {name!r}: {factory!r} is not a pointsman.routers.base.Router")
-    return found
+    if isinstance(found, type) and (
+        issubclass(found, Router) or hasattr(found, "calculate_strong_win_rate")
+    ):
+        return found
+    raise ConfigError(
+        f"router {name!r}: {factory!r} is neither a pointsman.routers.base.Router nor a class with "
+        "RouteLLM's calculate_strong_win_rate(prompt)"
+    )
 
 
-def _construct(name: str, router_class: type[RouterT], options: dict[str, Any]) -> RouterT:
+def _construct(name: str, router_class: type[BuiltT], options: dict[str, Any]) -> BuiltT:
     try:
         return router_class(**options)
     except TypeError as error:

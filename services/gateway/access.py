@@ -136,7 +136,7 @@ def _line(record: Record, outcome: str, seconds: float) -> dict[str, object]:
     return {
         "request_id": record.request_id,
         "router": record.router,
-        "threshold": decision.ref.threshold if decision else None,
+        "threshold": decision.threshold if decision else None,
         "strong_win_rate": decision.strong_win_rate if decision else None,
         "choice": decision.choice if decision else None,
         "fallback": decision.fallback if decision else None,

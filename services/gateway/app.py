@@ -53,7 +53,7 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
             directory = Directory(pair, source, upstream.list_models, scorer.list_routers)
             deadlines = Deadlines(settings.request_timeout_seconds)
             chat = ChatCompletions(
-                DecisionMaker(scorer, pair, settings.on_scorer_failure),
+                DecisionMaker(scorer, pair, directory.percentiles, settings.on_scorer_failure),
                 upstream,
                 directory,
                 metrics,

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from pointsman.errors import PointsmanError, UnknownModel, UnknownRouter
+from pointsman.errors import PointsmanError, RouterNotReady, UnknownModel, UnknownRouter
 from pointsman.routing import ModelPair, quote
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
@@ -78,6 +78,19 @@ class Directory:
                 f"The router {quote(name)} does not exist. There are {known}; GET /v1/models "
                 "lists them."
             )
+
+    def percentiles(self, name: str) -> Sequence[float]:
+        """Returns a router's win rates at percentiles 0, 1, ..., 100 of its calibration prompts.
+
+        Empty for a router that has none.
+
+        Raises:
+            RouterNotReady: It is not ready, or the scorer was never reached.
+        """
+        for router in self.routers:
+            if router.name == name and router.ready:
+                return router.win_rate_percentiles
+        raise RouterNotReady(f"The router {quote(name)} is not ready.")
 
     def router_label(self, name: str) -> str:
         """Returns the name as a metric label: only existing routers, everything else is `other`."""

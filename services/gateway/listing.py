@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the configured models, and each router with a threshold that can be used."""
+"""`GET /v1/models`: the configured models, and each router with bars that can be asked for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,21 +10,29 @@ from pointsman.scorer.v1 import scorer_pb2
 from services.gateway.directory import Directory
 from services.gateway.openai_errors import json_response
 
-_MEDIAN = 50
+_PERCENTS = range(10, 100, 10)
+_HALF = 50
 
 
-def model_field(router: scorer_pb2.Router) -> str:
-    """Returns a model field for a router: its median win rate, so about half goes to strong."""
-    percentiles = router.win_rate_percentiles
-    threshold = percentiles[_MEDIAN] if percentiles else 0.5
-    return f"router-{router.name}-{threshold:.6g}"
+def model_fields(router: scorer_pb2.Router) -> list[str]:
+    """Returns model fields for a router: `p10` to `p90`, or one threshold if it cannot tell shares.
+
+    A router that is not ready yet is listed with the shares that it will most likely have.
+    """
+    if router.ready and not router.win_rate_percentiles:
+        return [f"router-{router.name}-0.5"]
+    return [f"router-{router.name}-p{percent}" for percent in _PERCENTS]
 
 
 def example(routers: Sequence[scorer_pb2.Router]) -> str:
     """Returns a model field to try first: a trained router's, or any ready one's, or none."""
     ready = [router for router in routers if router.ready]
     trained = [router for router in ready if router.HasField("training_pair")]
-    return next(map(model_field, trained + ready), "")
+    for router in trained + ready:
+        half = f"router-{router.name}-p{_HALF}"
+        fields = model_fields(router)
+        return half if half in fields else fields[0]
+    return ""
 
 
 class ModelListing:
@@ -42,11 +50,15 @@ class ModelListing:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Lists what the model field takes."""
         models = [self._entry(m.name, m.provider) for m in self._directory.models]
-        routers = [self._router(router) for router in self._directory.routers]
+        routers = [
+            self._router(field, router)
+            for router in self._directory.routers
+            for field in model_fields(router)
+        ]
         return json_response(200, msgspec.json.encode({"object": "list", "data": models + routers}))
 
-    def _router(self, router: scorer_pb2.Router) -> dict[str, Any]:
-        entry = self._entry(model_field(router), "pointsman")
+    def _router(self, field: str, router: scorer_pb2.Router) -> dict[str, Any]:
+        entry = self._entry(field, "pointsman")
         entry["ready"] = router.ready
         if router.ready:
             entry["revision"] = router.revision

@@ -18,8 +18,9 @@ def routing_headers(decision: Decision | None, model: str) -> dict[str, str]:
     headers = {"x-pointsman-model": _header_value(model)}
     if decision is None:
         return headers
-    headers["x-pointsman-router"] = decision.ref.router
-    headers["x-pointsman-threshold"] = repr(decision.ref.threshold)
+    headers["x-pointsman-router"] = decision.router
+    if decision.threshold is not None:
+        headers["x-pointsman-threshold"] = repr(decision.threshold)
     headers["x-pointsman-decision"] = decision.choice
     if decision.strong_win_rate is not None:
         headers["x-pointsman-strong-win-rate"] = repr(decision.strong_win_rate)

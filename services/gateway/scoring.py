@@ -1,6 +1,7 @@
 """Prompt and threshold → `Decision`: asks the scorer, and decides without it if it must."""
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -8,7 +9,7 @@ import grpc
 from pointsman.chassis.grpc_server import REQUEST_ID_KEY
 from pointsman.chassis.grpc_status import error_from_rpc, errors_by_status
 from pointsman.errors import PointsmanError, RouterNotReady, ScorerUnavailable, UnknownRouter
-from pointsman.routing import Choice, ModelPair, RouterRef, decide
+from pointsman.routing import Choice, ModelPair, RouterRef, StrongShare, decide
 from pointsman.scorer.v1 import scorer_pb2 as pb
 from pointsman.scorer.v1 import scorer_pb2_grpc
 from services.gateway.config import OnScorerFailure
@@ -27,9 +28,11 @@ ERRORS_BY_STATUS = errors_by_status(
 class Decision:
     """Where a routed request goes, and why."""
 
-    ref: RouterRef
+    router: str
     choice: Choice
     model: str
+    threshold: float | None
+    """None where a strong share was asked for and the scorer could not say what it means."""
     strong_win_rate: float | None = None
     """None where the scorer had no say."""
     revision: str | None = None
@@ -84,14 +87,21 @@ class DecisionMaker:
     Args:
         scorer: Predicts win rates.
         pair: The models to choose from.
+        percentiles: Router → its win rates at the percentiles of its calibration prompts, as last
+            heard; raises RouterNotReady where nothing was heard yet.
         on_scorer_failure: What to choose without a win rate.
     """
 
     def __init__(
-        self, scorer: ScorerClient, pair: ModelPair, on_scorer_failure: OnScorerFailure
+        self,
+        scorer: ScorerClient,
+        pair: ModelPair,
+        percentiles: Callable[[str], Sequence[float]],
+        on_scorer_failure: OnScorerFailure,
     ) -> None:
         self._scorer = scorer
         self._pair = pair
+        self._percentiles = percentiles
         self._on_scorer_failure = on_scorer_failure
 
     async def decide(self, ref: RouterRef, prompt: str, request_id: str) -> Decision:
@@ -99,24 +109,37 @@ class DecisionMaker:
 
         Raises:
             UnknownRouter: No such router.
+            InvalidRequest: A strong share of a router that has no calibration.
             PointsmanError: There is no win rate and the configuration wants an error.
         """
+        try:
+            threshold = self._threshold(ref)
+        except RouterNotReady as error:
+            return self._without_win_rate(ref, None, error, request_id)
         try:
             scored = await self._scorer.score(ref.router, prompt, request_id)
         except UnknownRouter:
             raise
         except PointsmanError as error:
-            return self._without_win_rate(ref, error, request_id)
-        choice = decide(scored.strong_win_rate, ref.threshold)
+            return self._without_win_rate(ref, threshold, error, request_id)
+        choice = decide(scored.strong_win_rate, threshold)
         return Decision(
-            ref=ref,
+            router=ref.router,
+            threshold=threshold,
             choice=choice,
             model=self._pair.pick(choice),
             strong_win_rate=scored.strong_win_rate,
             revision=scored.revision,
         )
 
-    def _without_win_rate(self, ref: RouterRef, error: PointsmanError, request_id: str) -> Decision:
+    def _threshold(self, ref: RouterRef) -> float:
+        if isinstance(ref.bar, StrongShare):
+            return ref.threshold_among(self._percentiles(ref.router))
+        return ref.bar
+
+    def _without_win_rate(
+        self, ref: RouterRef, threshold: float | None, error: PointsmanError, request_id: str
+    ) -> Decision:
         if self._on_scorer_failure == "error":
             raise error
         choice = self._on_scorer_failure
@@ -131,5 +154,9 @@ class DecisionMaker:
             },
         )
         return Decision(
-            ref=ref, choice=choice, model=self._pair.pick(choice), fallback=SCORER_UNAVAILABLE
+            router=ref.router,
+            threshold=threshold,
+            choice=choice,
+            model=self._pair.pick(choice),
+            fallback=SCORER_UNAVAILABLE,
         )

@@ -1,8 +1,6 @@
 """What the scorer's operator can set."""
 
-import os
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -11,10 +9,11 @@ from pointsman.chassis.config import (
     Port,
     PositiveCount,
     ServerSettings,
-    Settings,
     load_settings,
 )
 from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES
+from pointsman.routers.bulk import cores
+from pointsman.routers.settings import BUILT_IN, RouterSettings
 from pointsman.routing import ROUTER_NAME, quote
 
 PORT_VARIABLE = "POINTSMAN_SCORER_PORT"
@@ -30,24 +29,6 @@ _VARIABLES = {
 }
 
 
-def _cores() -> int:
-    """Returns how many cores this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-class RouterSettings(Settings, frozen=True, kw_only=True):
-    """One router of the configuration."""
-
-    bundle: str | None = None
-    """Folder of its bundle; by default the shipped bundle of the router's name."""
-    factory: str | None = msgspec.field(default=None, name="class")
-    """`package.module:Class` of a router of your own, instead of a bundle."""
-    options: dict[str, Any] = msgspec.field(default_factory=dict)
-    """Keyword arguments for the class, such as `seed` for `random`."""
-
-
 class ScorerSettings(ServerSettings, frozen=True, kw_only=True):
     """The scorer's settings."""
 
@@ -56,13 +37,10 @@ class ScorerSettings(ServerSettings, frozen=True, kw_only=True):
     metrics_port: Port = 9101
     """Port of `/metrics`; 0 takes any free one."""
     routers: dict[str, RouterSettings] = msgspec.field(
-        default_factory=lambda: {
-            "random": RouterSettings(options={"seed": 0}),
-            "mf": RouterSettings(),
-        }
+        default_factory=lambda: dict(BUILT_IN.routers)
     )
     """Name in the model field → router. `random` is seeded, so that replicas agree."""
-    workers: PositiveCount = msgspec.field(default_factory=_cores)
+    workers: PositiveCount = msgspec.field(default_factory=cores)
     """Threads that infer, one prompt at a time each; more than there are cores is no faster."""
     queue_limit: Count = 256
     """Prompts that may wait for a thread. Low: bursts are refused. High: the last of a burst waits

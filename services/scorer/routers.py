@@ -14,9 +14,9 @@ from pointsman.errors import (
     UnknownRouter,
 )
 from pointsman.routers.registry import LoadedRouter, load_router
+from pointsman.routers.settings import RouterSettings
 from pointsman.routing import quote
 from pointsman.scorer.v1 import scorer_pb2 as pb
-from services.scorer.config import RouterSettings
 from services.scorer.metrics import ScorerMetrics
 
 logger = logging.getLogger(__name__)

@@ -70,7 +70,7 @@ async def test_mt_bench_first_turns_are_decided_as_grpc_rates_say(
     mf: RunningCluster, data: Path
 ) -> None:
     """Over HTTP, each of the 72 decisions is its rate against the threshold; the share falls."""
-    prompts = list(load_benchmark("mt_bench", data).prompts)
+    prompts = list(load_benchmark("mt-bench", data).prompts)
     assert len(prompts) == 72
     rates = await rates_over_grpc(mf, prompts)
     ordered = sorted(rates)
@@ -88,6 +88,21 @@ async def test_mt_bench_first_turns_are_decided_as_grpc_rates_say(
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == 1.0
     assert 0 < shares[-2] < shares[1] < 1
+
+
+async def test_a_strong_share_is_decided_by_the_calibrated_threshold(mf: RunningCluster) -> None:
+    """`router-mf-p30` is the threshold at the 70th percentile, and the headers say which."""
+    listing = await mf.score.ListRouters(scorer_pb2.ListRoutersRequest())
+    (percentiles,) = (r.win_rate_percentiles for r in listing.routers if r.name == "mf")
+    rates = await rates_over_grpc(mf, PROMPTS)
+    for percent in (0, 10, 30, 50, 90, 100):
+        threshold = {0: 1.0, 100: 0.0}.get(percent, percentiles[100 - percent])
+        for prompt, rate in zip(PROMPTS, rates, strict=True):
+            async with mf.chat(f"router-mf-p{percent}", [{"role": "user", "content": prompt}]) as r:
+                assert r.status == 200
+                assert float(r.headers["x-pointsman-threshold"]) == threshold
+                choice = "strong" if rate >= threshold else "weak"
+                assert r.headers["x-pointsman-decision"] == choice
 
 
 async def test_huge_prompt_is_cut_before_it_is_tokenised(mf: RunningCluster) -> None:

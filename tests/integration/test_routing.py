@@ -271,7 +271,8 @@ async def test_models_are_listed_with_usable_routers(running: RunningCluster) ->
     async with running.http.get(f"{running.url}/v1/models") as response:
         listed = await response.json()
     names = [entry["id"] for entry in listed["data"]]
-    assert names == ["strong", "weak", "router-random-0.5"]
+    shares = [f"router-random-p{percent}" for percent in range(10, 100, 10)]
+    assert names == ["strong", "weak", *shares]
     assert {"id", "object", "created", "owned_by"} <= set(listed["data"][0])
     for name in names:
         async with running.chat(name, HELLO) as response:

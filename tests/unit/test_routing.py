@@ -7,7 +7,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pointsman.errors import InvalidRequest
-from pointsman.routing import CHOICES, ModelPair, RouterRef, decide, parse_model_field, quote
+from pointsman.routing import (
+    CHOICES,
+    ModelPair,
+    RouterRef,
+    StrongShare,
+    decide,
+    parse_bar,
+    parse_model_field,
+    quote,
+)
 
 UNIT = st.floats(min_value=0.0, max_value=1.0, allow_nan=False)
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -26,6 +35,9 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
         ("router-mf-1e-400", RouterRef("mf", 0.0)),
         ("router-sw_ranking-0.3", RouterRef("sw_ranking", 0.3)),
         ("router-7_b-00.30", RouterRef("7_b", 0.3)),
+        ("router-mf-p30", RouterRef("mf", StrongShare(30))),
+        ("router-mf-p0", RouterRef("mf", StrongShare(0))),
+        ("router-mf-p100", RouterRef("mf", StrongShare(100))),
     ],
 )
 def test_the_model_field_names_a_router_and_a_threshold(field: str, expected: RouterRef) -> None:
@@ -60,6 +72,14 @@ def test_the_model_field_names_a_router_and_a_threshold(field: str, expected: Ro
         "router-mf-٣",
         "router-mf-0.5-0.5",
         "router-m.f-0.5",
+        "router-mf-p",
+        "router-mf-p101",
+        "router-mf-p1000",
+        "router-mf-p-1",
+        "router-mf-p3.5",
+        "router-mf-P30",
+        "router-mf-p٣",
+        "router-mf-30p",
     ],
 )
 def test_a_malformed_model_field_is_the_clients_mistake(field: str) -> None:
@@ -116,8 +136,46 @@ def test_no_text_gets_anything_but_a_reading_or_a_refusal(field: str) -> None:
     if ref is None:
         assert not field.startswith("router-")
     else:
-        assert 0.0 <= ref.threshold <= 1.0
+        threshold = ref.threshold_among([0.0, 1.0])
+        assert 0.0 <= threshold <= 1.0
         assert field.startswith(f"router-{ref.router}-")
+
+
+@pytest.mark.parametrize("steps", [100, 1000])
+@pytest.mark.parametrize(
+    ("percent", "threshold"), [(0, 1.0), (1, 0.99), (30, 0.7), (50, 0.5), (99, 0.01), (100, 0.0)]
+)
+def test_a_strong_share_is_a_quantile(steps: int, percent: int, threshold: float) -> None:
+    """Gateway and tools hold quantiles of different fineness and must name the same threshold."""
+    quantiles = [step / steps for step in range(steps + 1)]
+    assert StrongShare(percent).threshold_among(quantiles) == threshold
+
+
+def test_the_ends_are_exact_whatever_was_calibrated() -> None:
+    """`p100` is all strong also for a prompt below every calibration prompt."""
+    quantiles = [0.2] * 50 + [0.6] * 51
+    assert StrongShare(100).threshold_among(quantiles) == 0.0
+    assert StrongShare(0).threshold_among(quantiles) == 1.0
+
+
+def test_a_share_of_a_router_without_calibration_is_refused() -> None:
+    """Nobody can say which threshold it means; a plain threshold needs no calibration."""
+    with pytest.raises(InvalidRequest, match="no calibration") as refused:
+        RouterRef("mine", StrongShare(30)).threshold_among([])
+    assert refused.value.param == "model"
+    assert RouterRef("mine", 0.3).threshold_among([]) == 0.3
+
+
+@given(ANY_TEXT)
+def test_a_bar_alone_is_read_as_behind_a_router(text: str) -> None:
+    """`--threshold` on the command line takes what the model field takes, and nothing else."""
+    try:
+        expected = parse_model_field(f"router-mf-{text}")
+    except InvalidRequest:
+        with pytest.raises(InvalidRequest):
+            parse_bar(text)
+        return
+    assert expected == RouterRef("mf", parse_bar(text))
 
 
 def test_equal_win_rate_goes_to_strong() -> None:

@@ -14,7 +14,6 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
 from pointsman.errors import InvalidRequest, Overloaded
-from pointsman.routing import RouterRef
 from services.gateway.access import (
     REQUEST_ID,
     Record,
@@ -31,7 +30,7 @@ from services.gateway.scoring import Decision
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 DECISION = Decision(
-    ref=RouterRef("mf", 0.3), choice="strong", model="big", strong_win_rate=0.75, revision="r1"
+    router="mf", threshold=0.3, choice="strong", model="big", strong_win_rate=0.75, revision="r1"
 )
 
 
@@ -232,7 +231,7 @@ def test_decisions_fallbacks_and_stages_are_counted(
 ) -> None:
     """The strong share, and how much of it nobody predicted, is on every dashboard."""
     fallen = Decision(
-        ref=RouterRef("mf", 0.3), choice="weak", model="small", fallback="scorer_unavailable"
+        router="mf", threshold=0.3, choice="weak", model="small", fallback="scorer_unavailable"
     )
     for decision in (DECISION, DECISION, fallen):
         with recorded("id", metrics, ticks()) as record:

@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from pointsman.routing import ModelPair, RouterRef, parse_model_field
+from pointsman.routing import ModelPair, RouterRef, StrongShare, parse_model_field
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
 from services.gateway.directory import Directory
@@ -44,11 +43,11 @@ async def listed(*routers: scorer_pb2.Router, models: Any = MODELS) -> list[dict
 
 async def test_models_and_routers_are_listed_as_openai_lists_models() -> None:
     """`client.models.list()` parses it, and user interfaces offer it."""
-    big, small, mf = await listed(router(ready=True, revision="r1"))
+    big, small, mf, *_ = await listed(router(ready=True, revision="r1"))
     assert big == {"id": "big", "object": "model", "created": 17, "owned_by": "openai"}
     assert small["owned_by"] == "vllm"
     assert mf == {
-        "id": "router-mf-0.25",
+        "id": "router-mf-p10",
         "object": "model",
         "created": 17,
         "owned_by": "pointsman",
@@ -57,20 +56,18 @@ async def test_models_and_routers_are_listed_as_openai_lists_models() -> None:
     }
 
 
-@pytest.mark.parametrize("median", [0.0, 1.0, 1e-07, 0.5, 1 / 3, 0.9999999, 5e-324])
-async def test_a_listed_router_can_be_asked_for(median: float) -> None:
-    """What a user interface offers must not be refused; half the calls are strong."""
-    *_, entry = await listed(router(median=median))
-    ref = parse_model_field(entry["id"])
-    assert ref is not None
-    assert ref.router == "mf"
-    assert ref.threshold == pytest.approx(median, rel=1e-5, abs=1e-320)
+async def test_a_calibrated_router_is_listed_by_strong_share() -> None:
+    """A share is what people know; what is offered must not be refused."""
+    entries = (await listed(router(ready=True)))[2:]
+    shares = [StrongShare(percent) for percent in (10, 20, 30, 40, 50, 60, 70, 80, 90)]
+    refs = [parse_model_field(entry["id"]) for entry in entries]
+    assert refs == [RouterRef("mf", share) for share in shares]
 
 
 async def test_a_router_without_calibration_is_offered_in_the_middle() -> None:
-    """Another team's router has no percentiles."""
-    *_, entry = await listed(scorer_pb2.Router(name="theirs", ready=True))
-    assert parse_model_field(entry["id"]) == RouterRef("theirs", 0.5)
+    """Another team's router has no percentiles, and a share of it would be refused."""
+    entries = (await listed(scorer_pb2.Router(name="theirs", ready=True)))[2:]
+    assert [parse_model_field(entry["id"]) for entry in entries] == [RouterRef("theirs", 0.5)]
 
 
 async def test_a_router_that_is_not_ready_says_why() -> None:
@@ -86,9 +83,10 @@ def test_the_example_is_a_trained_router_that_is_ready() -> None:
     pair = scorer_pb2.ModelPair(strong="big", weak="small")
     broken = router("bert", training_pair=pair)
     control = router("random", median=0.5, ready=True)
-    assert example([broken, control, router(ready=True, training_pair=pair)]) == "router-mf-0.25"
-    assert example([broken, control]) == "router-random-0.5"
+    assert example([broken, control, router(ready=True, training_pair=pair)]) == "router-mf-p50"
+    assert example([broken, control]) == "router-random-p50"
     assert example([broken]) == ""
+    assert example([scorer_pb2.Router(name="theirs", ready=True)]) == "router-theirs-0.5"
 
 
 async def test_an_empty_cluster_is_an_empty_list() -> None:

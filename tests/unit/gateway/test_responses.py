@@ -8,20 +8,20 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.routing import RouterRef
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway import responses
 from services.gateway.scoring import Decision
 
 ROUTED = Decision(
-    ref=RouterRef("mf", 0.3),
+    router="mf",
+    threshold=0.3,
     choice="strong",
     model="big",
     strong_win_rate=0.30000000000000004,
     revision="r1",
 )
 FALLEN_BACK = Decision(
-    ref=RouterRef("mf", 0.3), choice="weak", model="small", fallback="scorer_unavailable"
+    router="mf", threshold=0.3, choice="weak", model="small", fallback="scorer_unavailable"
 )
 
 
@@ -56,7 +56,7 @@ def test_a_model_that_was_named_has_only_its_name() -> None:
 @given(st.floats(0.0, 1.0))
 def test_a_win_rate_reads_back_as_exactly_the_same(rate: float) -> None:
     """A threshold copied from a header decides as the header says."""
-    decision = Decision(ref=RouterRef("mf", 0.5), choice="weak", model="m", strong_win_rate=rate)
+    decision = Decision(router="mf", threshold=0.5, choice="weak", model="m", strong_win_rate=rate)
     shown = responses.routing_headers(decision, "m")["x-pointsman-strong-win-rate"]
     assert float(shown) == rate
     assert math.copysign(1, float(shown)) == math.copysign(1, rate)
@@ -64,7 +64,7 @@ def test_a_win_rate_reads_back_as_exactly_the_same(rate: float) -> None:
 
 def test_a_win_rate_of_zero_is_shown() -> None:
     """Zero is a prediction; None is none."""
-    decision = Decision(ref=RouterRef("mf", 0.5), choice="weak", model="m", strong_win_rate=0.0)
+    decision = Decision(router="mf", threshold=0.5, choice="weak", model="m", strong_win_rate=0.0)
     assert responses.routing_headers(decision, "m")["x-pointsman-strong-win-rate"] == "0.0"
 
 
@@ -80,7 +80,7 @@ def test_any_models_name_can_stand_in_a_header(model: str) -> None:
 def test_any_revision_can_stand_in_a_header(revision: str) -> None:
     """Another team's router says what its revision is."""
     decision = Decision(
-        ref=RouterRef("mf", 0.5), choice="weak", model="m", strong_win_rate=0.1, revision=revision
+        router="mf", threshold=0.5, choice="weak", model="m", strong_win_rate=0.1, revision=revision
     )
     shown = responses.routing_headers(decision, "m")["x-pointsman-revision"]
     assert shown.isascii()

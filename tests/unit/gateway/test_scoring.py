@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from pointsman import errors
-from pointsman.routing import ModelPair, RouterRef
+from pointsman.routing import ModelPair, RouterRef, StrongShare
 from pointsman.scorer.v1 import scorer_pb2 as pb
 from pointsman.scorer.v1 import scorer_pb2_grpc
 from services.gateway.config import OnScorerFailure
@@ -68,11 +68,20 @@ async def channel(scorer: FakeScorer) -> AsyncIterator[grpc.aio.Channel]:
     await server.stop(None)
 
 
+def known(router: str) -> list[float]:
+    """Win rates 0, 0.01, ..., 1 at the percentiles; other routers were not heard of yet."""
+    if router == "theirs":
+        return []
+    if router != "mf":
+        raise errors.RouterNotReady(f"{router} is not ready")
+    return [percent / 100 for percent in range(101)]
+
+
 def maker(
     channel: grpc.aio.Channel, on_failure: OnScorerFailure = "strong", timeout_seconds: float = 30.0
 ) -> DecisionMaker:
     """A decision maker that asks over this channel."""
-    return DecisionMaker(ScorerClient(channel, timeout_seconds), PAIR, on_failure)
+    return DecisionMaker(ScorerClient(channel, timeout_seconds), PAIR, known, on_failure)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +94,42 @@ async def test_the_win_rate_decides(
     """The scorer's double is compared as it is: no rounding between the two."""
     scorer.strong_win_rate = strong_win_rate
     decision = await maker(channel).decide(REF, "Hello", "id-1")
-    assert (decision.ref, decision.choice, decision.model) == (REF, choice, model)
+    assert (decision.router, decision.threshold) == ("mf", 0.5)
+    assert (decision.choice, decision.model) == (choice, model)
     assert decision.strong_win_rate == strong_win_rate
     assert (decision.revision, decision.fallback) == ("r1", None)
+
+
+@pytest.mark.parametrize(
+    ("percent", "threshold", "choice"), [(30, 0.7, "weak"), (50, 0.5, "strong"), (0, 1.0, "weak")]
+)
+async def test_a_strong_share_is_the_threshold_that_was_calibrated_for_it(
+    channel: grpc.aio.Channel, percent: int, threshold: float, choice: str
+) -> None:
+    """`p30` means the 70th percentile of the calibration prompts' win rates."""
+    decision = await maker(channel).decide(RouterRef("mf", StrongShare(percent)), "Hello", "id-1")
+    assert (decision.threshold, decision.choice) == (threshold, choice)
+
+
+async def test_a_strong_share_without_calibration_is_the_clients_mistake(
+    channel: grpc.aio.Channel, scorer: FakeScorer
+) -> None:
+    """Nobody can say which threshold it means, so nobody pays for a guess."""
+    with pytest.raises(errors.InvalidRequest, match=r"router-theirs-0\.5"):
+        await maker(channel).decide(RouterRef("theirs", StrongShare(30)), "Hello", "id-1")
+    assert scorer.asked == []
+
+
+async def test_a_strong_share_before_the_scorer_was_heard_is_decided_without_it(
+    channel: grpc.aio.Channel, scorer: FakeScorer
+) -> None:
+    """A request is answered although its threshold is not known yet."""
+    decision = await maker(channel, "weak").decide(RouterRef("bert", StrongShare(30)), "", "id-1")
+    assert (decision.choice, decision.threshold) == ("weak", None)
+    assert decision.fallback == "scorer_unavailable"
+    with pytest.raises(errors.RouterNotReady):
+        await maker(channel, "error").decide(RouterRef("bert", StrongShare(30)), "", "id-1")
+    assert scorer.asked == []
 
 
 async def test_the_scorer_gets_router_prompt_and_request_id(

@@ -1,5 +1,6 @@
 """A bundle on disk is whole, verified and says what is wrong with it."""
 
+import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.errors import ConfigError, RouterNotReady
-from pointsman.routers import bundle as bundle_module
 from pointsman.routers.base import Router
 from pointsman.routers.bundle import (
     Bundle,
@@ -132,7 +132,7 @@ def test_an_interrupted_save_leaves_the_old_bundle(
     def interrupt(_descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bundle_module.os, "fsync", interrupt)
+    monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_bundle(new, contents, saved.parent)
     after = {path: path.read_bytes() for path in saved.parent.rglob("*") if path.is_file()}

@@ -115,7 +115,7 @@ def test_a_class_of_ones_own(own_class: str) -> None:
         ("their_router:Missing", "cannot load"),
         ("their_router", "cannot load"),
         (":", "cannot load"),
-        ("their_router:Stranger", "is not a pointsman"),
+        ("their_router:Stranger", "is neither a pointsman"),
     ],
 )
 def test_a_wrong_class_is_a_config_error(own_class: str, factory: str, message: str) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pointsman.errors import ConfigError
-from services.scorer.config import CONFIG_VARIABLE, RouterSettings, ScorerSettings, load
+from pointsman.routers.settings import RouterSettings
+from services.scorer.config import CONFIG_VARIABLE, ScorerSettings, load
 
 
 @pytest.fixture

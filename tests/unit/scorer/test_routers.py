@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from pointsman.errors import ConfigError, RouterNotReady, ScorerUnavailable, UnknownRouter
-from services.scorer.config import RouterSettings
+from pointsman.routers.settings import RouterSettings
 from services.scorer.metrics import ScorerMetrics
 from services.scorer.routers import RouterTable, percentile
 
