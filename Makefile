@@ -54,7 +54,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.serve: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[serve]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[serve,eval]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.train

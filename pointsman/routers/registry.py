@@ -50,6 +50,9 @@ class LoadedRouter:
     calibration_prompts: str
     """The prompts behind the quantiles, in words; empty without calibration."""
 
+    calibration_count: int | None = None
+    """How many prompts those are; None where the quantiles come from no prompts."""
+
     cacheable: bool = True
     """Whether the revision tells win rates apart: not for a class that names no revision of its
     own, nor for random draws without a seed."""
@@ -148,6 +151,7 @@ def _load_bundled(name: str, folder: Path, options: dict[str, Any]) -> LoadedRou
         training_pair=_pair_of(bundle),
         quantiles=bundle.quantiles,
         calibration_prompts=bundle.manifest.calibration.description,
+        calibration_count=bundle.manifest.calibration.prompts,
         golden=golden,
     )
 
