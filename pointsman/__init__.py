@@ -1,8 +1,22 @@
 """Pointsman routes each prompt to a strong or a weak language model."""
 
+import importlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pointsman.controller import Controller, RoutingError
+
+__all__ = ["Controller", "RoutingError", "__version__"]
 
 try:
     __version__ = version("pointsman")
 except PackageNotFoundError:  # a checkout that nobody installed
     __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> object:
+    """Returns the SDK's names; services and the command line start without what it needs."""
+    if name in {"Controller", "RoutingError"}:
+        return getattr(importlib.import_module("pointsman.controller"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -101,8 +101,9 @@ class ToolsConfig:
         if not named and name not in router_names():
             raise UnknownRouter(
                 f"{self.source}: router {name} asks for {self.replaced.get(name, 'a bundle')}, "
-                f"which is not installed; leave it out (--routers {' '.join(router_names())}), or "
-                f"give the folder of a bundle: {name}: {{bundle: ...}}"
+                f"which is not installed; leave it out, for there are {', '.join(router_names())} "
+                f"(--routers {' '.join(router_names())}), or name the folder of a bundle: "
+                f"{name}: {{bundle: ...}}"
             )
         return settings
 
