@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from pointsman.errors import ConfigError
 from pointsman.routing import ModelPair
 
+PERCENT_RIGHT = "percent right"
+JUDGES_SCORE = "judge's score, 1 to 10"
+
 PAIR = ModelPair(strong="gpt-4-1106-preview", weak="mistralai/Mixtral-8x7B-Instruct-v0.1")
 """The pair whose answers were graded, as the files spell it."""
 
@@ -33,32 +36,77 @@ class Benchmark:
     prompts: tuple[str, ...]
     """n texts: what a router is asked to score."""
 
+    pair: ModelPair
+    """Whose answers were graded."""
+
+    unit: str
+    """What a score is, in words: ``percent right``, ``judge's score, 1 to 10``."""
+
     weak_scores: NDArray[np.float64]
-    """float64[n]: percent right (0 or 100), for MT-Bench the judge's 1 to 10, mean of the turns."""
+    """float64[n]: 0 or 100 where answers are right or wrong, else the grade."""
 
     strong_scores: NDArray[np.float64]
     """float64[n], in the same unit."""
+
+    weak_costs: NDArray[np.float64] | None = None
+    """float64[n] dollars that each answer cost; None where nobody knows."""
+
+    strong_costs: NDArray[np.float64] | None = None
+    """float64[n] dollars; None where nobody knows."""
+
+    def __post_init__(self) -> None:
+        """Refuse columns that do not belong together.
+
+        Raises:
+            ValueError: there is no prompt, or a column has another length or is not finite.
+        """
+        if not self.prompts:
+            raise ValueError("a benchmark must have prompts")
+        for name in ("weak_scores", "strong_scores", "weak_costs", "strong_costs"):
+            column = getattr(self, name)
+            if column is None and name.endswith("_costs"):
+                continue
+            if np.shape(column) != (len(self.prompts),) or not np.isfinite(column).all():
+                raise ValueError(f"{name} must be {len(self.prompts)} finite numbers, one a prompt")
 
 
 def load_benchmark(name: str, data: Path) -> Benchmark:
     """Return one decontaminated test set.
 
     Args:
-        name: ``mmlu``, ``gsm8k`` or ``mt_bench``.
+        name: one of `BENCHMARKS`.
         data: the folder that holds ``benchmarks/``.
 
     Raises:
-        ConfigError: no such benchmark, or its files are not under ``data``.
+        ConfigError: no such benchmark, or its files are not under ``data`` or damaged.
     """
     if name not in _LOADERS:
         raise ConfigError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHMARKS)}")
     try:
-        return _LOADERS[name](data / "benchmarks" / name)
+        return _LOADERS[name](data / "benchmarks" / name.replace("-", "_"))
     except OSError as error:
         raise ConfigError(
-            f"benchmark {name!r} cannot be read: {error}; --data must name the folder that holds "
-            "benchmarks/"
+            f"benchmark {name} is not there: {error.strerror or error}: {error.filename or data}; "
+            "get it with `pointsman data fetch`, or name the folder that holds benchmarks/ with "
+            "--data or POINTSMAN_DATA"
         ) from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ConfigError(
+            f"benchmark {name} in {data / 'benchmarks'} is damaged: {type(error).__name__}: "
+            f"{error}; get it again with `pointsman data fetch`"
+        ) from error
+
+
+def in_natural_unit(scores: NDArray[np.float64]) -> tuple[float, str]:
+    """Return what to multiply scores of an unnamed unit with, and that unit in words.
+
+    0 and 1 alone are wrong and right answers, which are shown in percent.
+    """
+    if np.isin(scores, (0.0, 1.0)).all():
+        return 100.0, PERCENT_RIGHT
+    if ((scores >= 0.0) & (scores <= 1.0)).all():
+        return 1.0, "score, 0 to 1"
+    return 1.0, "score"
 
 
 def protected_prompts(data: Path) -> Iterator[str]:
@@ -82,7 +130,7 @@ def protected_prompts(data: Path) -> Iterator[str]:
 def _mmlu(folder: Path) -> Benchmark:
     paths = sorted((folder / "responses").glob("mmlu_*.csv"))
     if not paths:
-        raise FileNotFoundError(f"no mmlu_*.csv in {folder / 'responses'}")
+        raise FileNotFoundError(None, "no mmlu_*.csv there", str(folder / "responses"))
     return _graded("mmlu", [row for path in paths for row in _csv_rows(path)], folder)
 
 
@@ -96,6 +144,8 @@ def _graded(name: str, rows: list[dict[str, str]], folder: Path) -> Benchmark:
     kept = [row for row in rows if row["prompt"] not in contaminated]
     return Benchmark(
         name=name,
+        pair=PAIR,
+        unit=PERCENT_RIGHT,
         prompts=tuple(row["prompt"] for row in kept),
         weak_scores=np.asarray([100.0 * (row[PAIR.weak] == "True") for row in kept]),
         strong_scores=np.asarray([100.0 * (row[PAIR.strong] == "True") for row in kept]),
@@ -115,7 +165,9 @@ def _mt_bench(folder: Path) -> Benchmark:
         scores[judgement["model"], judgement["question_id"]].append(judgement["score"])
     mean = {key: float(np.mean(values)) for key, values in scores.items()}
     return Benchmark(
-        name="mt_bench",
+        name="mt-bench",
+        pair=PAIR,
+        unit=JUDGES_SCORE,
         prompts=tuple(questions.values()),
         weak_scores=np.asarray([mean[PAIR.weak, number] for number in questions]),
         strong_scores=np.asarray([mean[PAIR.strong, number] for number in questions]),
@@ -139,7 +191,7 @@ def _csv_rows(path: Path) -> Iterator[dict[str, str]]:
 _LOADERS: Mapping[str, Callable[[Path], Benchmark]] = {
     "mmlu": _mmlu,
     "gsm8k": _gsm8k,
-    "mt_bench": _mt_bench,
+    "mt-bench": _mt_bench,
 }
 BENCHMARKS: tuple[str, ...] = tuple(_LOADERS)
 """The names `load_benchmark` knows."""

@@ -6,22 +6,17 @@ each, and nothing that equals or nearly equals a test prompt comes through.
 
 from __future__ import annotations
 
-import gzip
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pointsman.errors import ConfigError
+from pointsman.evaluation.contamination import NEAR_DUPLICATE_COSINE, nearest_cosines
+from pointsman.evaluation.preferences import canonical_model, preference_rows, user_turns
 from pointsman.routers.bundle import prompt_digest
 from pointsman.routers.manifest import DataSource
-
-NEAR_DUPLICATE_COSINE = 0.95
-"""RouteLLM's own limit for contamination (its find_contaminated.py)."""
 
 CALIBRATION_SOURCES = ("arena_bench_v1", "qlora_gpt4")
 """Open-ended prompts of real users: held out, so that percentiles and shares mean something."""
@@ -111,37 +106,6 @@ class Outcomes:
         )
 
 
-_TURN = re.compile(r"(?:\A|\n\n)(User|Assistant): ?")
-_ALIASES = {
-    "gpt-4o": "gpt-4o-2024-05-13",
-    "mistral-large-2": "mistral-large-2407",
-    "llama-3.1-405b-inst": "llama-3.1-405b-instruct",
-}
-
-
-def user_turns(prompt: str) -> list[str]:
-    """Return the user's turns of a ``User: .../Assistant: ...`` transcript, oldest first.
-
-    A text that does not start like a transcript is one turn, whatever it contains.
-    """
-    if not prompt.startswith("User:"):
-        return [prompt]
-    pieces = _TURN.split(prompt)[1:]  # speaker, text, speaker, text, ...
-    turns = [
-        text.strip()
-        for speaker, text in zip(pieces[::2], pieces[1::2], strict=True)
-        if speaker == "User"
-    ]
-    return turns or [prompt]
-
-
-def canonical_model(name: str) -> str:
-    """Return one spelling per model: lower case, without vendor or host."""
-    plain = name.strip().lower().rsplit("/", 1)[-1].split("@", 1)[0]
-    plain = plain.removeprefix("meta-")
-    return _ALIASES.get(plain, plain)
-
-
 def read_outcomes(data: Path, sources: Sequence[str]) -> Outcomes:
     """Read ``preferences/<source>.jsonl.gz``, without rows that name an overlap with a test set.
 
@@ -155,7 +119,7 @@ def read_outcomes(data: Path, sources: Sequence[str]) -> Outcomes:
     rows = [
         (index, row)
         for index, source in enumerate(sources)
-        for row in _preference_rows(data, source)
+        for row in preference_rows(data, source)
         if not row.overlap
     ]
     numbers: dict[str, int] = {}
@@ -179,7 +143,7 @@ def calibration_prompts(data: Path) -> tuple[str, ...]:
     firsts = (
         user_turns(row.prompt)[0]
         for source in CALIBRATION_SOURCES
-        for row in _preference_rows(data, source)
+        for row in preference_rows(data, source)
     )
     return tuple(dict.fromkeys(firsts))
 
@@ -210,44 +174,3 @@ def without_protected(
     spoilt = np.unique(outcomes.roots[equal | (nearest >= NEAR_DUPLICATE_COSINE)])
     keep = ~np.isin(outcomes.roots, spoilt)
     return outcomes.keep_prompts(keep), int((~keep).sum())
-
-
-def nearest_cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return float32[n]: for each row of float32[n, d] the largest cosine to any of the others."""
-    unit_rows, unit_others = _unit(rows), _unit(others)
-    blocks = [
-        (unit_rows[start : start + 512] @ unit_others.T).max(axis=1)
-        for start in range(0, len(unit_rows), 512)
-    ]
-    return np.concatenate(blocks)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = rows / np.maximum(norms, 1e-12)
-    return unit
-
-
-class _PreferenceRow(msgspec.Struct, frozen=True):
-    prompt: str
-    strong: str
-    weak: str
-    strong_score: float
-    weak_score: float
-    overlap: list[str] = []
-
-
-def _preference_rows(data: Path, source: str) -> Iterator[_PreferenceRow]:
-    path = data / "preferences" / f"{source}.jsonl.gz"
-    decoder = msgspec.json.Decoder(_PreferenceRow)
-    try:
-        lines = gzip.decompress(path.read_bytes()).splitlines()
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error}; --data must name the folder that holds preferences/"
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield decoder.decode(line)
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"{path}, line {number}: {error}") from error

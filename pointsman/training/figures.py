@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pointsman.errors import ConfigError
 from pointsman.evaluation.benchmarks import BENCHMARKS, Benchmark, load_benchmark
 from pointsman.evaluation.metrics import Interval, apgr, bootstrap_apgr
+from pointsman.evaluation.preferences import preference_benchmark
 from pointsman.routers.mf import MatrixFactorizationRouter
-from pointsman.training.datasets import CALIBRATION_SOURCES, read_outcomes
+from pointsman.training.datasets import CALIBRATION_SOURCES
 
 RANDOM_DRAWS = 400
 """Draws of the random control: their mean, and where 95 % of them lie, tell what luck can do."""
@@ -66,19 +67,5 @@ def _test_sets(data: Path) -> list[Benchmark]:
             found.append(load_benchmark(name, data))
         except ConfigError:  # a data folder need not hold them
             continue
-    return found + [_judged_chat(data, source) for source in CALIBRATION_SOURCES]
-
-
-def _judged_chat(data: Path, source: str) -> Benchmark:
-    """Return open-ended prompts with a judge's scores, mean over the strong and the weak models."""
-    outcomes = read_outcomes(data, [source])
-    sums: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
-    for row, prompt in enumerate(outcomes.prompt_index):
-        sums[int(prompt)].append((outcomes.weak_scores[row], outcomes.strong_scores[row]))
-    means = np.asarray([np.mean(sums[index], axis=0) for index in range(len(outcomes.prompts))])
-    return Benchmark(
-        name=f"judged chat {source}",
-        prompts=outcomes.prompts,
-        weak_scores=means[:, 0],
-        strong_scores=means[:, 1],
-    )
+    chats = [preference_benchmark(source, data) for source in CALIBRATION_SOURCES]
+    return found + [replace(chat, name=f"judged chat {chat.name}") for chat in chats]

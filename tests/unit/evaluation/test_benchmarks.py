@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from pointsman.errors import ConfigError
-from pointsman.evaluation.benchmarks import BENCHMARKS, load_benchmark, protected_prompts
+from pointsman.evaluation.benchmarks import (
+    BENCHMARKS,
+    PAIR,
+    PERCENT_RIGHT,
+    Benchmark,
+    in_natural_unit,
+    load_benchmark,
+    protected_prompts,
+)
 from pointsman.evaluation.metrics import apgr
 
 
@@ -15,7 +23,7 @@ from pointsman.evaluation.metrics import apgr
     [
         ("mmlu", 14037, 68.0915, 80.5870),
         ("gsm8k", 1307, 63.7337, 85.7689),
-        ("mt_bench", 72, 8.28125, 9.21181),
+        ("mt-bench", 72, 8.28125, 9.21181),
     ],
 )
 def test_scores_are_routellms(
@@ -29,7 +37,7 @@ def test_scores_are_routellms(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("mmlu", 0.583), ("gsm8k", 0.598), ("mt_bench", 0.556)]
+    ("name", "value"), [("mmlu", 0.583), ("gsm8k", 0.598), ("mt-bench", 0.556)]
 )
 def test_prompt_length_has_its_known_apgr(data_folder: Path, name: str, value: float) -> None:
     """The control that knows nothing but length gives the published floor."""
@@ -48,12 +56,62 @@ def test_protected_prompts_hold_every_test_prompt(data_folder: Path) -> None:
 
 def test_an_unknown_benchmark_lists_the_known(tmp_path: Path) -> None:
     """A typing mistake is one sentence."""
-    with pytest.raises(ConfigError, match="mmlu, gsm8k, mt_bench"):
+    with pytest.raises(ConfigError, match="mmlu, gsm8k, mt-bench"):
         load_benchmark("arc", tmp_path)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_missing_folder_names_the_remedy(name: str, tmp_path: Path) -> None:
     """No benchmark is silently empty."""
-    with pytest.raises(ConfigError, match="--data"):
+    with pytest.raises(ConfigError, match=r"pointsman data fetch.*--data or POINTSMAN_DATA"):
         load_benchmark(name, tmp_path)
+
+
+def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
+    """Half a download is told from none."""
+    folder = tmp_path / "benchmarks" / "gsm8k"
+    folder.mkdir(parents=True)
+    (folder / "contaminated_prompts.jsonl").write_text('{"eval_prompt": "x"}\n')
+    (folder / "gsm8k_responses.csv").write_text("prompt,somebody\nhello,True\n")
+    with pytest.raises(ConfigError, match=r"gsm8k in .* is damaged.*data fetch"):
+        load_benchmark("gsm8k", tmp_path)
+    (folder / "contaminated_prompts.jsonl").write_text('{"eval_prompt": "x')
+    with pytest.raises(ConfigError, match="damaged"):
+        load_benchmark("gsm8k", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong", "costs"),
+    [
+        ([1.0], [1.0, 2.0], None),
+        ([1.0, 2.0], [1.0, np.nan], None),
+        ([1.0, 2.0], [1.0, 2.0], [1.0]),
+    ],
+)
+def test_columns_must_fit_the_prompts(
+    weak: list[float], strong: list[float], costs: list[float] | None
+) -> None:
+    """A benchmark class of anybody's is checked before anything is measured."""
+    with pytest.raises(ValueError, match="must be 2 finite numbers"):
+        Benchmark(
+            name="mine",
+            prompts=("a", "b"),
+            pair=PAIR,
+            unit="score",
+            weak_scores=np.asarray(weak),
+            strong_scores=np.asarray(strong),
+            weak_costs=None if costs is None else np.asarray(costs),
+        )
+
+
+@pytest.mark.parametrize(
+    ("scores", "unit"),
+    [
+        ([0.0, 1.0], (100.0, PERCENT_RIGHT)),
+        ([0.0, 0.5], (1.0, "score, 0 to 1")),
+        ([7.0], (1.0, "score")),
+    ],
+)
+def test_scores_show_their_unit(scores: list[float], unit: tuple[float, str]) -> None:
+    """Right and wrong are percent; everything else stays what it is."""
+    assert in_natural_unit(np.asarray(scores)) == unit
