@@ -13,10 +13,7 @@ from pointsman.training.datasets import (
     HELD_OUT_SOURCES,
     SOURCES,
     calibration_prompts,
-    canonical_model,
-    nearest_cosines,
     read_outcomes,
-    user_turns,
     without_protected,
 )
 
@@ -24,37 +21,6 @@ QUESTION = "Which is red?\nSay one.\n" + "\n".join(
     f"{letter}. colour {letter}" for letter in "ABCDEFG"
 )
 EXAM = QUESTION + "\nAnswer:"
-
-
-@pytest.mark.parametrize(
-    ("text", "turns"),
-    [
-        ("hello", ["hello"]),
-        ("", [""]),
-        ("User: a", ["a"]),
-        ("User: a\n\nAssistant: b\n\nUser: c\n\nd", ["a", "c\n\nd"]),
-        ("User: a\n\nAssistant: b", ["a"]),
-        ("Tell me what User: means", ["Tell me what User: means"]),
-    ],
-)
-def test_transcripts_are_cut_into_user_turns(text: str, turns: list[str]) -> None:
-    """Serving scores a user's turn, so training must see the same text."""
-    assert user_turns(text) == turns
-
-
-@pytest.mark.parametrize(
-    ("name", "canonical"),
-    [
-        ("Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b-instruct-v0.1"),
-        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b-instruct-v0.1"),
-        ("Llama-3.1-405B-Inst@hyperbolic", "llama-3.1-405b-instruct"),
-        ("Meta-Llama-3-8B-Instruct", "llama-3-8b-instruct"),
-        ("gpt-4o", "gpt-4o-2024-05-13"),
-    ],
-)
-def test_one_model_has_one_name(name: str, canonical: str) -> None:
-    """Spellings of one model share one vector."""
-    assert canonical_model(name) == canonical
 
 
 def test_rows_that_overlap_a_benchmark_are_not_read(tiny_data: Path) -> None:
@@ -116,13 +82,6 @@ def test_without_protected_prompts_everything_stays(tiny_data: Path) -> None:
     """A data folder need not hold benchmarks."""
     outcomes = read_outcomes(tiny_data, ["mmlu_pro_gpt4o_mixtral"])
     assert without_protected(outcomes, [], _bag) == (outcomes, 0)
-
-
-def test_nearest_cosines_by_hand() -> None:
-    """The largest cosine counts, and a zero vector is near nothing."""
-    rows = np.asarray([[1, 0], [1, 1], [0, 0]], dtype=np.float32)
-    others = np.asarray([[0, 2], [3, 0]], dtype=np.float32)
-    assert nearest_cosines(rows, others) == pytest.approx([1.0, 2**-0.5, 0.0])
 
 
 def test_forms_of_an_exam_question() -> None:
