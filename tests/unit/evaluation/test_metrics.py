@@ -8,10 +8,15 @@ from hypothesis import strategies as st
 from pointsman.evaluation.metrics import (
     Interval,
     apgr,
+    apgr_of,
+    auc_of,
     bootstrap_apgr,
     cost_quality_curve,
     cpt,
+    full_curve,
+    interpolated_cpt,
     pgr,
+    resampled_rows,
 )
 
 RATES = np.arange(20.0)
@@ -115,3 +120,56 @@ def test_apgr_depends_on_the_order_only(rows: list[tuple[int, int, int]], factor
     value = apgr(rates, weak, strong)
     assert apgr(rates * 4 + 1, weak, strong) == pytest.approx(value)
     assert apgr(rates, weak * factor + 3, strong * factor + 3) == pytest.approx(value)
+
+
+def test_the_full_curve_has_a_point_at_every_distinct_win_rate() -> None:
+    """Three calls, two of them tied: none, one, all; the tie is one step."""
+    curve = full_curve([0.9, 0.5, 0.5], [0.0, 0.0, 1.0], [1.0, 1.0, 1.0])
+    assert curve.strong_shares.tolist() == pytest.approx([1.0, 1 / 3, 0.0])
+    assert curve.qualities.tolist() == pytest.approx([1.0, 2 / 3, 1 / 3])
+
+
+def test_the_full_area_by_hand() -> None:
+    """PGR climbs to 0.5 over a third of the calls, then to 1 over two: 1/12 + 1/2."""
+    curve = full_curve([0.9, 0.5, 0.5], [0.0, 0.0, 1.0], [1.0, 1.0, 1.0])
+    assert apgr_of(curve) == pytest.approx(1 / 12 + 1 / 2)
+    assert auc_of(curve) == pytest.approx(1 / 3 + 2 / 3 * (1 / 12 + 1 / 2))
+
+
+def test_interpolated_cpt_is_numpys_interpolation_of_share_over_quality() -> None:
+    """By hand: the perfect order reaches half of the gap between two edges, at share 0.2."""
+    curve = cost_quality_curve(RATES, PERFECT, RIGHT)
+    assert interpolated_cpt(0.5, curve) == pytest.approx(0.2)
+    assert interpolated_cpt(0.4, curve) == pytest.approx(0.16)
+
+
+def test_interpolated_cpt_is_nan_between_equal_models() -> None:
+    """There is no gap to read off."""
+    assert np.isnan(interpolated_cpt(0.5, cost_quality_curve([1.0, 2.0], [1.0, 1.0], [1.0, 1.0])))
+
+
+def test_models_whose_means_differ_by_rounding_are_equal() -> None:
+    """0.1 + 0.2 + 0.3 and 0.3 + 0.1 + 0.2 differ in the last bit, and that is no gap."""
+    assert np.isnan(apgr_of(full_curve([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], [0.3, 0.1, 0.2])))
+
+
+def test_resampled_rows_do_not_depend_on_how_many_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The interval is the same on a machine, and with a benchmark, of any size."""
+    whole = np.concatenate(list(resampled_rows(37, seed=3, samples=50)))
+    monkeypatch.setattr("pointsman.evaluation.metrics._BLOCK_DRAWS", 37 * 7)
+    assert np.array_equal(whole, np.concatenate(list(resampled_rows(37, seed=3, samples=50))))
+
+
+@given(outcomes)
+def test_cpt_is_a_share_of_the_full_curve(rows: list[tuple[int, int, int]]) -> None:
+    """It names a point that a threshold reaches, and no smaller share reaches the target."""
+    rates, weak, strong = np.asarray(rows, dtype=float).T
+    share = cpt(0.5, rates, weak, strong)
+    curve = full_curve(rates, weak, strong)
+    reached = pgr(curve.qualities, weak.mean(), strong.mean()) >= 0.5 - 1e-9
+    if np.isnan(share):
+        assert not reached.any()
+    else:
+        assert share == pytest.approx(curve.strong_shares[reached].min())
