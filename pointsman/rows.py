@@ -258,5 +258,6 @@ def _cell(value: msgspec.Raw | None) -> str:
 
 def _csv_line(cells: Sequence[str]) -> bytes:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue().encode("utf-8", "replace")
+    # With "\n" alone it would leave a "\r" unquoted, which a reader takes for the end of the row.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n").encode("utf-8", "replace") + b"\n"

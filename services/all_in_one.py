@@ -2,17 +2,20 @@
 
 `python -m services.all_in_one` starts the demo provider (unless a models file is given), the scorer
 and the upstream, then the gateway with their addresses; says where to send requests; and stops them
-in reverse order. A process that dies is started again at its old address.
+in reverse order. A process that dies is started again at its old address. `pointsman serve` is its
+supervisor: it hears the gateway's addresses, and everything stops when it is gone.
 """
 
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
 
-from pointsman.chassis.lifecycle import EXIT_CONFIG
+from pointsman.chassis.lifecycle import EXIT_CONFIG, SUPERVISOR_VARIABLE, announce
 from services.process import Announcement, Process, StartError
 
 _RESTART_SECONDS = 1.0
@@ -124,6 +127,16 @@ async def _stopped_at_the_end(cluster: Cluster) -> AsyncIterator[None]:
         await cluster.stop()
 
 
+async def _until_alone(descriptor: int) -> None:
+    """Returns once the supervisor at the other end of this socket is gone."""
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
+    try:
+        with suppress(ConnectionError):  # it went without having heard us
+            await reader.read()
+    finally:
+        writer.close()
+
+
 async def run(environ: Mapping[str, str]) -> int:
     """Runs the cluster until SIGINT or SIGTERM; returns the exit status."""
     loop = asyncio.get_running_loop()
@@ -137,6 +150,9 @@ async def run(environ: Mapping[str, str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
+    if descriptor := environ.get(SUPERVISOR_VARIABLE):
+        listening = asyncio.ensure_future(_until_alone(int(descriptor)))
+        listening.add_done_callback(lambda _: stop.set())
     async with _stopped_at_the_end(cluster):
         starting = asyncio.ensure_future(cluster.start())
         stopping = asyncio.ensure_future(stop.wait())
@@ -148,6 +164,8 @@ async def run(environ: Mapping[str, str]) -> int:
             gateway = starting.result()
         except StartError as error:
             return error.status
+        with suppress(ConnectionError):  # a supervisor that is gone: `stop` is about to be set
+            announce("cluster", **asdict(gateway))
         provider = "" if environ.get("POINTSMAN_MODELS") else _DEMO
         print(
             _BANNER.format(

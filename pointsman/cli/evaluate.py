@@ -71,9 +71,9 @@ def add_router_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--routers",
         nargs="+",
-        default=["random"],
+        default=["mf"],
         metavar="ROUTER",
-        help="names of routers (default: random)",
+        help="names of routers (default: mf)",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="YAML that names routers and benchmarks; also RouteLLM's"

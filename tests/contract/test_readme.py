@@ -1,12 +1,18 @@
 """The README tells the truth: its settings exist, its YAML loads, its ports are the defaults."""
 
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pointsman.chassis.config import convert
+from pointsman.cli.main import command_line
 from services.demo_provider import config as demo
 from services.gateway import config as gateway
 from services.scorer import config as scorer
@@ -17,6 +23,15 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAML = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
 MODELS = [text for text in YAML if "models:" in text]
+CONFIGS = [text for text in YAML if "benchmarks:" in text]
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+SHELL = re.findall(r"```sh\n(.*?)```(?:\n```\n(.*?)```)?", README, flags=re.DOTALL)
+COMMANDS = [
+    line.partition("#")[0].partition("pointsman ")[2]
+    for text, _ in SHELL
+    for line in text.splitlines()
+    if re.match(r"(\w+=\S+ )*pointsman ", line)
+]
 VARIABLE = re.compile(r"POINTSMAN_[A-Z_]+[A-Z]")
 SOURCES = [*(ROOT / "services").rglob("*.py"), *(ROOT / "pointsman" / "chassis").rglob("*.py")]
 # Between a process and its parent; nobody sets it by hand.
@@ -43,7 +58,7 @@ def test_models_files_load_as_they_stand(tmp_path: Path, text: str) -> None:
 
 def test_gateway_and_scorer_files_load_as_they_stand() -> None:
     """Keys and values of the examples are ones the services take."""
-    examples = [yaml.safe_load(text) for text in YAML if text not in MODELS]
+    examples = [yaml.safe_load(text) for text in YAML if text not in [*MODELS, *CONFIGS]]
     kinds = {"prompt_policy": gateway.GatewaySettings, "routers": scorer.ScorerSettings}
     assert [next(key for key in kinds if key in example) for example in examples] == list(kinds)
     for example, settings in zip(examples, kinds.values(), strict=True):
@@ -70,3 +85,64 @@ def test_make_targets_of_the_readme_exist() -> None:
     """A command that is shown can be run."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)", README)) <= targets
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_is_shown_is_understood(command: str) -> None:
+    """Subcommands and options of the examples exist."""
+    assert command_line().parse_args(shlex.split(command)).run
+
+
+def test_the_calibration_that_is_shown_is_what_is_printed() -> None:
+    """The thresholds of the shipped router change when it does, and the README with them."""
+    ((command, shown),) = (pair for pair in SHELL if "--strong-model-pct" in pair[0])
+    arguments = shlex.split(command)[1:]
+    assert pointsman(*arguments, cwd=ROOT).stdout == shown
+
+
+def test_your_own_router_and_benchmark_work_as_they_stand(tmp_path: Path) -> None:
+    """Both are one small class, named in a file, and nothing of ours is touched."""
+    for text in PYTHON:
+        if name := re.match(r"# (my_\w+\.py)", text):
+            (tmp_path / name[1]).write_text(text)
+    (config,) = CONFIGS
+    (tmp_path / "mine.yaml").write_text(config)
+    (tmp_path / "support.jsonl").write_text(
+        '{"prompt": "def f()", "gpt": 1, "llama": 0}\n{"prompt": "Hello", "gpt": 1, "llama": 1}\n'
+    )
+    for benchmark in ("tickets", "support"):
+        ran = pointsman(
+            *("evaluate", "--config", "mine.yaml", "--routers", "mf", "code"),
+            *("--benchmark", benchmark, "--format", "json", "--no-cache", "--no-plot"),
+            cwd=tmp_path,
+        )
+        found = json.loads(ran.stdout)
+        assert found["strong_score"] == 100.0
+        assert [router["name"] for router in found["routers"]] == ["mf", "code"]
+        assert found["routers"][1]["apgr"]["value"] > 0.5
+        assert found["routers"][1]["revision"].endswith("1")
+
+
+def test_the_sdks_first_lines_print_what_is_shown(tmp_path: Path) -> None:
+    """Deciding needs no key and no network."""
+    (text,) = (text for text in PYTHON if "Controller" in text)
+    shown = README.partition(text)[2].partition("```\n```\n")[2].partition("```")[0]
+    ran = subprocess.run(
+        [sys.executable, "-c", text], env=ENVIRON, cwd=tmp_path, capture_output=True, check=True
+    )
+    assert ran.stdout.decode() == shown
+
+
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_")}
+
+
+def pointsman(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Runs the command as a user would, with the modules of `cwd` in reach."""
+    return subprocess.run(
+        [sys.executable, "-m", "pointsman.cli.main", *arguments],
+        env={**ENVIRON, "PYTHONPATH": f"{cwd}:{ROOT}"},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    )

@@ -134,4 +134,5 @@ async def test_errors_are_the_clients_own_exceptions(client: openai.AsyncOpenAI)
 async def test_models_list(client: openai.AsyncOpenAI) -> None:
     """The client's own model type reads every entry."""
     names = [model.id async for model in client.models.list()]
-    assert names == ["strong", "weak", "router-random-0.5"]
+    shares = [f"router-random-p{percent}" for percent in range(10, 100, 10)]
+    assert names == ["strong", "weak", *shares]

@@ -84,7 +84,7 @@ def test_csv_and_markdown_are_alone_too(graded: Path, capsys: pytest.CaptureFixt
     """As every format."""
     assert run(graded, "--no-plot", "--format", "csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert rows[0]["name"] == "random"
+    assert rows[0]["name"] == "mf"
     assert run(graded, "--no-plot", "--format", "markdown") == 0
     assert capsys.readouterr().out.startswith("## graded\n")
 
@@ -126,7 +126,7 @@ def test_prices_give_the_area_over_cost(
     ("options", "told"),
     [
         (["--routers", "nope"], "no router is called `nope`"),
-        (["--overwrite-cache", "mf"], "--overwrite-cache names `mf`"),
+        (["--overwrite-cache", "random"], "--overwrite-cache names `random`"),
         (["--config", "missing.yaml"], "missing.yaml"),
         (["--models", "missing.yaml"], "missing.yaml"),
     ],

@@ -1,0 +1,148 @@
+"""Configuration files, ours and RouteLLM's: what they mean, what is said when they are wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pointsman.errors import ConfigError, UnknownRouter
+from pointsman.routers.registry import SHIPPED_BUNDLES, router_names
+from pointsman.routers.settings import BUILT_IN, EXAMPLE_CONFIG, RouterSettings, read_config
+
+ROUTELLM = """
+sw_ranking:
+  arena_battle_datasets: [lmsys/lmsys-arena-human-preference-55k, routellm/gpt4_judge_battles]
+  arena_embedding_datasets: [routellm/arena_battles_embeddings]
+  strong_model: gpt-4-1106-preview
+  weak_model: mixtral-8x7b-instruct-v0.1
+bert: {checkpoint_path: routellm/bert_gpt4_augmented}
+causal_llm: {checkpoint_path: routellm/causal_llm_gpt4_augmented, score_threshold: 4}
+mf:
+  checkpoint_path: routellm/mf_gpt4_augmented
+  strong_model: gpt-4-1106-preview
+  weak_model: mixtral-8x7b-instruct-v0.1
+  hidden_size: 128
+random:
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Writes a configuration file and returns its path."""
+
+    def to_file(text: str) -> str:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return to_file
+
+
+def test_without_a_file_there_are_the_shipped_routers() -> None:
+    """`mf`, and a seeded `random`."""
+    config = read_config(None)
+    assert config is BUILT_IN
+    assert config.load("random").revision == "random-seed-0"
+    assert config.load("mf").training_pair is not None
+    assert config.notes(["mf", "random"]) == []
+
+
+def test_the_example_is_what_is_built_in() -> None:
+    """Whoever copies it changes nothing yet."""
+    config = read_config(str(EXAMPLE_CONFIG))
+    assert dict(config.routers) == dict(BUILT_IN.routers)
+    assert config.benchmarks == {}
+
+
+def test_the_comments_of_the_example_are_settings_too(write) -> None:
+    """What it shows commented out can be uncommented."""
+    lines = EXAMPLE_CONFIG.read_text().splitlines()
+    shown = [line for line in lines if "{" in line and ":" in line and not line.startswith("# ")]
+    entries = yaml.safe_load("\n".join(line.strip().removeprefix("#").strip() for line in shown))
+    config = read_config(write(yaml.safe_dump({"routers": entries})))
+    assert {"mf", "random", "mine", "theirs"} == set(config.routers)
+    assert config.routers["theirs"].factory == "my_package.my_module:MyRouter"
+
+
+def test_routellms_file_is_understood(write) -> None:
+    """All of its keys; a checkpoint that is no bundle of ours becomes the shipped one."""
+    path = write(ROUTELLM)
+    config = read_config(path)
+    assert set(config.routers) == {"sw_ranking", "bert", "causal_llm", "mf", "random"}
+    assert config.routers["mf"] == RouterSettings()
+    (note,) = config.notes(["random", "mf", "bert"])
+    for words in (path, "routellm/mf_gpt4_augmented", "thresholds", "pointsman calibrate"):
+        assert words in note
+    assert config.load("mf").name == "mf"
+
+
+@pytest.mark.parametrize("name", ["bert", "sw_ranking"])
+def test_a_router_that_is_not_here_says_what_to_do(write, name: str) -> None:
+    """Its checkpoint, which routers there are, and how to name a bundle."""
+    config = read_config(write(ROUTELLM))
+    for ask in (config.load, config.settings_of):
+        with pytest.raises(UnknownRouter) as refused:
+            ask(name)
+        for words in (f"router {name}", "routellm/", "--routers mf random", "{bundle: ...}"):
+            assert words in str(refused.value)
+
+
+def test_an_unknown_router_lists_each_known_one_once(write) -> None:
+    """Those that ship and those of the file."""
+    config = read_config(write("routers: {mf: {}, mine: {bundle: x}}"))
+    with pytest.raises(UnknownRouter, match=r"`nope`; there are: mf, random, mine$"):
+        config.load("nope")
+
+
+def test_routers_beside_the_file_can_be_named(write) -> None:
+    """A file of benchmarks alone takes no router away."""
+    config = read_config(write("benchmarks: {support: {file: support.jsonl}}"))
+    assert config.routers == {}
+    assert config.benchmarks["support"].file == "support.jsonl"
+    assert config.load("mf").name == "mf"
+    assert router_names() == ["mf", "random"]
+
+
+@pytest.mark.parametrize("key", ["bundle", "checkpoint_path"])
+def test_a_bundle_of_ones_own_is_loaded(write, key: str) -> None:
+    """In our words or in RouteLLM's."""
+    config = read_config(write(f"mf: {{{key}: '{SHIPPED_BUNDLES / 'mf'}'}}"))
+    assert config.routers["mf"].bundle == str(SHIPPED_BUNDLES / "mf")
+    assert config.notes(["mf"]) == []
+    assert config.load("mf").revision == BUILT_IN.load("mf").revision
+
+
+def test_options_reach_the_class(write) -> None:
+    """A seed of one's own."""
+    config = read_config(write("random: {options: {seed: 7}}"))
+    assert config.load("random").revision == "random-seed-7"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("mf: {checkpoint: x}", r"router mf has the key `checkpoint`.*\$\.mf\.checkpoint"),
+        ("mine: {checkpoint_path: x}", "unknown field `checkpoint_path`"),
+        ("routers: [mf]", r"Expected `object`, got `array` - at `\$\.routers`"),
+        ("routers: {mf: 3}", r"Expected `object`, got `int`"),
+        ("routers: {Mine: {}}", r"router name `Mine` is not"),
+        ("routers: {mf: {}}\nbenchmark: {}", "unknown field `benchmark`"),
+        ("- mf", "expected a mapping at the top, got list"),
+        ("mf: {", "not YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_line(write, text: str, said: str) -> None:
+    """File, key path and value."""
+    path = write(text)
+    with pytest.raises(ConfigError, match=f"(?s){said}") as refused:
+        read_config(path)
+    assert str(refused.value).startswith(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_example_says_where_one_is(tmp_path: Path) -> None:
+    """RouteLLM's commands name config.example.yaml, which an installed package has inside."""
+    with pytest.raises(ConfigError, match=str(EXAMPLE_CONFIG)):
+        read_config(str(tmp_path / "config.example.yaml"))
+    with pytest.raises(ConfigError, match=r"other\.yaml: cannot be read: No such file"):
+        read_config(str(tmp_path / "other.yaml"))
