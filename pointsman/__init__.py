@@ -1,11 +1,15 @@
 """Pointsman routes each prompt to a strong or a weak language model."""
 
 import importlib
+import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pointsman.controller import Controller, RoutingError
+
+# ONNX Runtime 1.29 and later report to their maker unless this is set before they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Controller", "RoutingError", "__version__"]
 

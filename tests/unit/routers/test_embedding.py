@@ -1,6 +1,10 @@
 """The embedder takes whatever a client may send, from any thread, at a bounded cost."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,3 +104,13 @@ def test_broken_files_are_config_errors(shipped_bundle: Bundle) -> None:
         Embedder(b"", b"{}", limits)
     with pytest.raises(ConfigError, match="ONNX"):
         Embedder(b"nothing", good, limits)
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """Its telemetry is on by default, except in CI; what it would send, it notes in a file first."""
+    environ = {k: v for k, v in os.environ.items() if k not in {"CI", "ORT_DISABLE_TELEMETRY"}}
+    environ["TMPDIR"] = str(tmp_path)
+    subprocess.run(
+        [sys.executable, "-c", "import pointsman.routers.embedding"], env=environ, check=True
+    )
+    assert list(tmp_path.iterdir()) == []
