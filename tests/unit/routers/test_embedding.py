@@ -107,7 +107,7 @@ def test_broken_files_are_config_errors(shipped_bundle: Bundle) -> None:
 
 
 def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
-    """Its telemetry is on by default, except in CI; what it would send, it notes in a file first."""
+    """Its telemetry is on by default, except in CI, and begins with a file."""
     environ = {k: v for k, v in os.environ.items() if k not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     environ["TMPDIR"] = str(tmp_path)
     subprocess.run(
