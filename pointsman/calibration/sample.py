@@ -30,11 +30,16 @@ class Sample:
     source: str
     """The prompts in words."""
 
+    are_quantiles: bool = False
+    """Whether the win rates are evenly spaced quantiles, ascending, and not one a prompt."""
+
     def __str__(self) -> str:
         """Names the prompts as the texts do."""
         if self.prompts is None:
             return self.source
-        return f"{self.prompts:,} prompts ({self.source})"
+        known = "quantiles of " if self.are_quantiles else ""
+        prompts = "prompt" if self.prompts == 1 else "prompts"
+        return f"{known}{self.prompts:,} {prompts} ({self.source})"
 
 
 def known_sample(loaded: LoadedRouter) -> Sample:
@@ -52,6 +57,7 @@ def known_sample(loaded: LoadedRouter) -> Sample:
         win_rates=loaded.quantiles,
         prompts=loaded.calibration_count,
         source=loaded.calibration_prompts,
+        are_quantiles=True,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pointsman.cli.numbers import share
 from pointsman.errors import ConfigError
 from pointsman.routing import ModelPair, quote
 from pointsman.rows import STANDARD, read_rows
@@ -94,7 +95,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_ways(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("by share").add_argument
     share_help = "share of calls to the strong model, in [0, 1]; several at once are fine"
-    add("--strong-model-pct", nargs="+", type=_share, metavar="SHARE", help=share_help)
+    add("--strong-model-pct", nargs="+", type=share, metavar="SHARE", help=share_help)
 
     money = "by money, an average over input and output tokens"
     add = parser.add_argument_group(money).add_argument
@@ -117,16 +118,6 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
     add("--score-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=range_help)
     add("--strong-score-field", metavar="NAME", help="default: strong_score")
     add("--weak-score-field", metavar="NAME", help="default: weak_score")
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = float("nan")
-    if not 0.0 <= share <= 1.0:
-        raise argparse.ArgumentTypeError(f"{quote(text)} is not in [0, 1]; write 0.2 for 20 %")
-    return share
 
 
 def run(args: argparse.Namespace) -> int:
@@ -194,7 +185,7 @@ def _by_share(args: argparse.Namespace, config: ToolsConfig, names: Sequence[str
 
     reports = []
     for sample in _samples(args, config, names):
-        calibrate = calibrate_share_among if sample.prompts is None else calibrate_share
+        calibrate = calibrate_share_among if sample.are_quantiles else calibrate_share
         for target in args.strong_model_pct:
             reports.append(share_report(sample, calibrate(sample.win_rates, target)))
     return reports

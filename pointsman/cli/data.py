@@ -130,8 +130,9 @@ def _add_contamination(subparsers: argparse._SubParsersAction[argparse.ArgumentP
         required=True,
         nargs="+",
         metavar="NAME",
-        help="gsm8k, mmlu, mt-bench, a preference set, or a file",
+        help="gsm8k, mmlu, mt-bench, one of the configuration, a preference set, or a file",
     )
+    parser.add_argument("--config", metavar="FILE", help="YAML that names benchmarks of your own")
     add_data_option(parser)
     parser.add_argument(
         "--cosine",
@@ -201,13 +202,14 @@ def run_contamination(args: argparse.Namespace) -> int:
         raise ConfigError(f"--cosine {args.cosine:g} is not above 0; RouteLLM's limit is 0.95")
     from pointsman.evaluation.contamination import contaminated, shipped_embed
     from pointsman.evaluation.sources import data_folder, find_benchmark
-    from pointsman.routers.settings import BUILT_IN
+    from pointsman.routers.settings import read_config
 
     data = args.data or data_folder(os.environ)
+    config = read_config(args.config)
     tests = [
         (name, prompt)
         for name in dict.fromkeys(args.benchmark)
-        for prompt in dict.fromkeys(find_benchmark(name, data=data, config=BUILT_IN).prompts)
+        for prompt in dict.fromkeys(find_benchmark(name, data=data, config=config).prompts)
     ]
     training = [row.text(args.field) for row in read_rows(args.training)]
     if not training:

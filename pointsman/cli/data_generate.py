@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pointsman.cli.numbers import natural, positive, seconds, temperature
 from pointsman.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,41 +87,48 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--judge-base-url", metavar="URL", help="where the judge is")
     parser.add_argument("--judge-api-key-env", metavar="NAME", help="holds the judge's key")
     parser.add_argument(
+        "--judge-temperature",
+        type=temperature,
+        default="0",
+        metavar="T",
+        help="of the judge, or `default` to send none (default: 0)",
+    )
+    parser.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
         help="data folder (default: $POINTSMAN_DATA, else data in ~/.cache/pointsman)",
     )
     parser.add_argument(
-        "--limit", type=_count, metavar="N", help="ask N questions, spread over the benchmark"
+        "--limit", type=positive, metavar="N", help="ask N questions, spread over the benchmark"
     )
     parser.add_argument(
         "--concurrency",
-        type=_count,
+        type=positive,
         default=16,
         metavar="N",
         help="questions under way at once (default: %(default)s)",
     )
     parser.add_argument(
         "--temperature",
-        type=_temperature,
+        type=temperature,
         default="0",
         metavar="T",
         help="of the model, or `default` to send none (default: 0)",
     )
     parser.add_argument(
-        "--max-tokens", type=_count, metavar="N", help="of one answer (default: the provider's)"
+        "--max-tokens", type=positive, metavar="N", help="of one answer (default: the provider's)"
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=300.0,
         metavar="SECONDS",
         help="for one answer (default: %(default)g)",
     )
     parser.add_argument(
         "--retries",
-        type=_retries,
+        type=natural,
         default=4,
         metavar="N",
         help="of a request that fails in a way that may pass (default: %(default)s)",
@@ -137,8 +145,9 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from pointsman.evaluation.answer_sheet import AnswerSheet
+    from pointsman.evaluation.generated import generated_file
     from pointsman.evaluation.questions import load_questions
-    from pointsman.evaluation.sources import data_folder, generated_file
+    from pointsman.evaluation.sources import data_folder
 
     _check(args)
     data = args.data or data_folder(os.environ)
@@ -160,6 +169,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if not args.model.strip():
+        raise ConfigError("--model is empty; name the model as its provider does")
     if args.benchmark == "mt-bench" and not args.judge_model:
         raise ConfigError(
             "mt-bench is graded by a model; name a strong one, such as --judge-model gpt-4o"
@@ -218,10 +229,11 @@ async def _open(
     judge: bool = False,
 ) -> Ask:
     """Returns a function that asks the model, or the judge."""
-    from pointsman.evaluation.asking import asking
+    from pointsman.evaluation.asking import asking, check_address
     from pointsman.providers import address_of
 
     address = address_of(model, base_url=base_url, environ=environ)
+    check_address(address.base_url)  # before a key is asked for that it does not need
     named = args.judge_api_key_env if judge else args.api_key_env
     if named:
         address = replace(address, api_key_env=named)
@@ -236,7 +248,7 @@ async def _open(
         asking(
             address,
             api_key=key or "none",
-            temperature=args.temperature,
+            temperature=args.judge_temperature if judge else args.temperature,
             max_tokens=None if judge else args.max_tokens,
             timeout_seconds=args.timeout,
             retries=args.retries,
@@ -245,13 +257,18 @@ async def _open(
 
 
 def _protocol(args: argparse.Namespace) -> str:
-    told = "default" if args.temperature is None else f"{args.temperature:g}"
-    parts = ["zero-shot", f"temperature {told}"]
+    parts = ["zero-shot", _told(args.temperature)]
     if args.max_tokens:
         parts.append(f"at most {args.max_tokens} tokens")
     if args.judge_model:
         parts.append(f"judged by {args.judge_model}")
+        if args.judge_temperature != 0:
+            parts.append(f"its {_told(args.judge_temperature)}")
     return ", ".join(parts)
+
+
+def _told(degrees: float | None) -> str:
+    return "temperature default" if degrees is None else f"temperature {degrees:g}"
 
 
 def _report(
@@ -279,33 +296,3 @@ def _report(
     mean = sum(scores) / len(scores)
     shown = f"{mean:.3f} of 10" if args.benchmark == "mt-bench" else f"{100 * mean:.2f} % right"
     print(f"{args.benchmark}: {args.model}: {shown} over {len(scores)} prompts ({sheet.path})")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
-def _retries(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is below 0")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no time above 0")
-    return value
-
-
-def _temperature(text: str) -> float | None:
-    if text == "default":
-        return None
-    value = float(text)
-    if not 0 <= value <= 2:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 2")
-    return value

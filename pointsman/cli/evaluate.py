@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pointsman.cli.numbers import natural, positive
 from pointsman.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def add_measuring_options(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--output-tokens",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="tokens of an answer, for the estimate (default: 264, the paper's)",
     )
@@ -109,24 +110,24 @@ def add_measuring_options(parser: argparse.ArgumentParser) -> None:
     )
     method.add_argument(
         "--num-results",
-        type=_positive,
+        type=positive,
         default=10,
         metavar="N",
         help="equally filled bins of win rates whose edges are thresholds (default: %(default)s)",
     )
     method.add_argument(
         "--random-iters",
-        type=_positive,
+        type=positive,
         default=10,
         metavar="N",
         help="draws of the random control (default: %(default)s)",
     )
     method.add_argument(
-        "--seed", type=_natural, default=0, metavar="N", help="of draws and resamples (default: 0)"
+        "--seed", type=natural, default=0, metavar="N", help="of draws and resamples (default: 0)"
     )
     scoring = parser.add_argument_group("scoring")
     scoring.add_argument(
-        "--parallel", type=_positive, metavar="N", help="threads (default: one a core)"
+        "--parallel", type=positive, metavar="N", help="threads (default: one a core)"
     )
     scoring.add_argument(
         "--overwrite-cache",
@@ -187,10 +188,15 @@ def loaded_routers(measuring: Measuring, names: Sequence[str]) -> list[LoadedRou
 
     Raises:
         UnknownRouter: There is no such router.
-        ConfigError: Its class, options or manifest are wrong.
+        ConfigError: Its class, options or manifest are wrong, or it is called like a control.
         RouterNotReady: A file of it is damaged.
     """
+    from pointsman.evaluation.controls import DESCRIPTIONS
+
     unique = list(dict.fromkeys(names))
+    for name in unique:
+        if name in DESCRIPTIONS:
+            raise ConfigError(f"a router may not be called {name} here: so is one of the controls")
     for note in measuring.config.notes(unique):
         print(note, file=sys.stderr)
     return [measuring.config.load(name) for name in unique]
@@ -255,21 +261,3 @@ def run(args: argparse.Namespace) -> int:
             print(f"wrote {path}", file=sys.stderr)
     sys.stdout.write(formatted(study.result, args.format))
     return 0
-
-
-def _positive(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _natural(text: str) -> int:
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
-    return value

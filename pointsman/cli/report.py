@@ -18,6 +18,7 @@ from pointsman.cli.evaluate import (
 )
 from pointsman.errors import ConfigError
 
+_TITLE = "Routers and their controls"
 _EXAMPLES = """\
 examples:
   pointsman report --routers mf --benchmarks gsm8k mmlu mt-bench --output report.html
@@ -54,9 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FILE",
         help="the page (default: %(default)s)",
     )
-    parser.add_argument(
-        "--title", default="Routers and their controls", help="of the page (default: %(default)s)"
-    )
+    parser.add_argument("--title", default=_TITLE, help="of the page (default: %(default)s)")
     add_measuring_options(parser)
     parser.set_defaults(run=run)
 
@@ -109,6 +108,8 @@ def _command(args: argparse.Namespace) -> Iterator[str]:
         yield from ("--models", Path(args.models).name)
     if args.output_tokens:
         yield from ("--output-tokens", str(args.output_tokens))
+    if args.title != _TITLE:
+        yield from ("--title", args.title)
     yield from ("--output", args.output.name)
 
 

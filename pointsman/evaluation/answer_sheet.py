@@ -41,7 +41,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class AnswerSheet:
-    """Rows are there once `add` returns, and `done` tells which prompts have one.
+    """Rows are there once `add` returns, and `scores` tells which prompts have one.
 
     A context manager: opening makes the file and its folder, drops a torn last line and locks out
     other runs; leaving closes it.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from pointsman.errors import ConfigError, ProviderError, ProviderNonsense, ProviderUnauthorized
 from pointsman.evaluation.judging import Ask, Messages
 from pointsman.providers import ModelAddress
+from pointsman.routing import quote
 
 _LONGEST_REASON = 300
 
@@ -26,7 +28,7 @@ async def asking(
     """Yields a function that asks the model; its connections close with the context.
 
     Args:
-        address: Where the model is.
+        address: Where the model is; `check_address` has passed its URL.
         api_key: Sent to it and nowhere else.
         temperature: None leaves it to the provider, as models that only reason demand.
         max_tokens: Of one answer; None leaves it to the provider.
@@ -34,7 +36,7 @@ async def asking(
         retries: After timeouts, lost connections, 408, 409, 429 and 5xx; waits grow.
 
     Raises:
-        ConfigError: The client is not installed, or the address is none.
+        ConfigError: The client is not installed.
     """
     try:
         import openai
@@ -48,15 +50,12 @@ async def asking(
         options["temperature"] = temperature
     if max_tokens is not None:
         options["max_tokens"] = max_tokens
-    try:
-        client = openai.AsyncOpenAI(
-            base_url=address.base_url,
-            api_key=api_key,
-            timeout=timeout_seconds,
-            max_retries=retries,
-        )
-    except Exception as error:  # its HTTP client's own, for a URL that is none
-        raise ConfigError(f"{address.base_url} is no address: {error}") from error
+    client = openai.AsyncOpenAI(
+        base_url=address.base_url,
+        api_key=api_key,
+        timeout=timeout_seconds,
+        max_retries=retries,
+    )
 
     async def ask(messages: Messages) -> str:
         said: Any = [{"role": role, "content": text} for role, text in messages]
@@ -79,6 +78,22 @@ async def asking(
 
     async with client:
         yield ask
+
+
+def check_address(url: str) -> None:
+    """Returns if a model may be there: the client takes any text, and tries it again and again.
+
+    Raises:
+        ConfigError: The URL is not http or https, or names no host.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        usable = usable and parts.port != 0
+    except ValueError:  # brackets or a port that is none
+        usable = False
+    if not usable:
+        raise ConfigError(f"{quote(url)} is no address; write one such as http://127.0.0.1:8000/v1")
 
 
 def _reason(error: Exception) -> str:

@@ -54,6 +54,9 @@ class Benchmark:
     strong_costs: NDArray[np.float64] | None = None
     """float64[n] dollars; None where nobody knows."""
 
+    notes: tuple[str, ...] = ()
+    """What a reader should know before believing a figure on it."""
+
     def __post_init__(self) -> None:
         """Refuse columns that do not belong together.
 

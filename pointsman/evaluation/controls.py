@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pointsman.evaluation.methods import Outcomes
+from pointsman.evaluation.methods import Gap, Outcomes
 from pointsman.evaluation.metrics import Curve, Interval, percentile_interval
 from pointsman.evaluation.results import Outcome, Verdict
 
@@ -79,17 +79,23 @@ def spread(value: float, drawn: Sequence[float]) -> Interval:
     return Interval(value=value, low=float(np.min(drawn)), high=float(np.max(drawn)))
 
 
-def verdict(router: str, against: str, difference: float, sampled: NDArray[np.float64]) -> Verdict:
+def verdict(
+    router: str, against: str, difference: float, sampled: NDArray[np.float64], gap: Gap
+) -> Verdict:
     """Returns whether the difference of APGR is shown: whether its interval leaves out zero.
+
+    Undefined unless the strong model is shown to be better: over a gap that may be negative, more
+    APGR may be less quality.
 
     Args:
         router: Its name.
         against: `RANDOM` or `LENGTH`.
         difference: Router minus control.
         sampled: float64[samples], the same on resampled prompts.
+        gap: Between the models.
     """
     interval = percentile_interval(difference, sampled)
-    outcome = _outcome(interval)
+    outcome = _outcome(interval) if gap.shown else "undefined"
     return Verdict(
         against=against,
         outcome=outcome,
@@ -112,8 +118,8 @@ def _sentence(router: str, against: str, outcome: Outcome, interval: Interval) -
     match outcome:
         case "undefined":
             return (
-                f"{router} cannot be compared with {rival}: APGR is undefined where both models "
-                "are equally good"
+                f"{router} cannot be compared with {rival}: the strong model is not shown to be "
+                "better than the weak one"
             )
         case "beats":
             return f"{router} beats {rival}: {figures}"

@@ -33,6 +33,20 @@ CPT_TARGETS = (20, 50, 80)
 """Percent of the gap between the models; RouteLLM's three."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """The strong model's mean score less the weak one's, which PGR divides by."""
+
+    value: float
+    margin: float
+    """Half the width of its 95 % interval."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether the strong model is shown to be better: only then is more APGR better."""
+        return self.value > self.margin
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcomes:
     """How well both models did on the same prompts: what every figure is computed from."""
@@ -44,6 +58,12 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.weak)
+
+    @property
+    def gap(self) -> Gap:
+        """How much better the strong model is on average."""
+        gains = self.strong - self.weak
+        return Gap(value=float(gains.mean()), margin=1.96 * float(gains.std()) / len(gains) ** 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)

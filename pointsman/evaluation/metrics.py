@@ -37,7 +37,8 @@ class Interval:
 
     def __str__(self) -> str:
         """Show three digits, as the reports print it."""
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+        dash = "-" if self.low >= 0 else " to "  # two minus signs and a dash are not read
+        return f"{self.value:.3f} ({self.low:.3f}{dash}{self.high:.3f})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -31,20 +31,18 @@ class ScoredRouter:
 
 def notes_on_outcomes(outcomes: Outcomes) -> Iterator[str]:
     """Yields what makes every figure on these scores doubtful."""
-    gains = outcomes.strong - outcomes.weak
-    gap = float(gains.mean())
-    error = 1.96 * float(gains.std()) / len(gains) ** 0.5
-    if not gains.any():
+    gap = outcomes.gap
+    if np.array_equal(outcomes.strong, outcomes.weak):
         yield "both models do equally well on every prompt: there is nothing to route for"
-    elif abs(gap) <= error:
+    elif abs(gap.value) <= gap.margin:
         yield (
-            f"the gap between the models, {gap:.4g}, is not shown to differ from zero "
-            f"(±{error:.2g}): PGR, APGR and CPT divide by it and mean little here"
+            f"the gap between the models, {gap.value:.4g}, is not shown to differ from zero "
+            f"(±{gap.margin:.2g}): PGR, APGR and CPT divide by it and mean little here"
         )
-    elif gap < 0:
+    elif gap.value < 0:
         yield (
-            f"the strong model scores {-gap:.4g} less than the weak one: swap --strong-model and "
-            "--weak-model"
+            f"the strong model scores {-gap.value:.4g} less than the weak one, so more APGR is "
+            "worse: swap --strong-model and --weak-model"
         )
     if len(outcomes) < _FEW_PROMPTS:
         yield f"few prompts ({len(outcomes)}): the intervals are rough and too narrow"

@@ -67,6 +67,11 @@ figure svg{min-width:0}.wide{overflow:visible}
 figure,tr,h2,h3{break-inside:avoid}h2,h3{break-after:avoid}}
 """
 
+_SUMMARY_CAPTION = (
+    "APGR by benchmark (prompts), with 95 % intervals; of random mix and shuffled win rates, the "
+    "range of the draws"
+)
+
 _OUTCOMES = {"beats": "beats", "worse": "worse"}
 
 
@@ -129,9 +134,7 @@ def _summary(results: Sequence[Result]) -> Iterator[str]:
             cells = found.setdefault(entry.name, [UNDEFINED] * len(results))
             cells[place] = interval_text(entry.apgr)
     rows = [[name, *cells] for name, cells in found.items() if any(c != UNDEFINED for c in cells)]
-    yield from _table(
-        header, rows, strong=routers, caption="APGR with 95 % interval, by benchmark (prompts)"
-    )
+    yield from _table(header, rows, strong=routers, caption=_SUMMARY_CAPTION)
     yield '<ul class="verdicts">'
     for result in results:
         yield from _verdicts(result.routers, f"{result.benchmark}: ")

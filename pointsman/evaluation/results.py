@@ -46,7 +46,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     against: str
     outcome: Outcome
     difference: Interval
-    """Of APGR, router minus control."""
+    """Of APGR, router minus control; says nothing where the outcome is undefined."""
     text: str
     """The same in one sentence."""
 

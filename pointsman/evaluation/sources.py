@@ -7,7 +7,6 @@ preference sets of the data folder, a file of graded prompts.
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 from pointsman.errors import ConfigError, PointsmanError
 from pointsman.evaluation.benchmarks import (
     BENCHMARKS,
-    JUDGES_SCORE,
     Benchmark,
     in_natural_unit,
     load_benchmark,
 )
+from pointsman.evaluation.generated import of_models
 from pointsman.evaluation.preferences import (
     canonical_model,
     choose_pair,
@@ -34,8 +33,6 @@ from pointsman.files import cache_folder
 from pointsman.routers.settings import BenchmarkSettings, ToolsConfig
 from pointsman.routing import ModelPair, quote
 from pointsman.rows import STANDARD, Row, read_rows
-
-logger = logging.getLogger(__name__)
 
 _FIELDS = BenchmarkSettings()
 _EXAMPLE_ROW = '{"prompt": "Hello!", "strong_score": 1, "weak_score": 0}'
@@ -51,11 +48,6 @@ def benchmark_names(data: Path, config: ToolsConfig) -> list[str]:
     """Returns the names that can be measured now, in the order in which they are looked up."""
     fetched = [name for name in BENCHMARKS if _folder(data, name).is_dir()]
     return list(dict.fromkeys([*config.benchmarks, *fetched, *preference_names(data)]))
-
-
-def generated_file(data: Path, benchmark: str, model: str) -> Path:
-    """Returns where `pointsman data generate` keeps a model's graded answers to a benchmark."""
-    return data / "generated" / benchmark / f"{model.replace('/', '__')}.jsonl"
 
 
 def find_benchmark(
@@ -83,7 +75,12 @@ def find_benchmark(
     if name in config.benchmarks:
         found = _configured(name, config, strong_model, weak_model)
     elif routellms in BENCHMARKS:
-        found = _routellms(routellms, data, strong_model, weak_model)
+        found = of_models(
+            load_benchmark(routellms, data),
+            data,
+            strong_model=strong_model,
+            weak_model=weak_model,
+        )
     elif name in preference_names(data):
         found = preference_benchmark(name, data, strong_model=strong_model, weak_model=weak_model)
     elif name == STANDARD or (name and Path(name).exists() and not Path(name).is_dir()):
@@ -115,89 +112,6 @@ def _stem(name: str) -> str:
         return "standard-input"
     stem = Path(name).name.removesuffix(".gz")
     return stem.rpartition(".")[0] or stem
-
-
-# RouteLLM's three: the logged pair, and what was generated since
-
-
-def _routellms(
-    name: str, data: Path, strong_model: str | None, weak_model: str | None
-) -> Benchmark:
-    logged = load_benchmark(name, data)
-    strong, strong_scores = _scores_of(strong_model or logged.pair.strong, logged, data)
-    weak, weak_scores = _scores_of(weak_model or logged.pair.weak, logged, data)
-    pair = ModelPair(strong=strong, weak=weak)
-    if pair == logged.pair:
-        return logged
-    graded = np.isfinite(strong_scores) & np.isfinite(weak_scores)
-    count, total = int(graded.sum()), len(graded)
-    if not count:
-        raise ConfigError(
-            f"benchmark {name}: no prompt has graded answers of both {strong} and {weak}; run "
-            f"`{_generate(name, pair.strong)}`, and the same for {weak}"
-        )
-    if count < total:
-        logger.warning(
-            "%s: only %d of %d prompts have graded answers of both %s and %s; the others are left "
-            "out",
-            *(name, count, total, strong, weak),
-        )
-    return replace(
-        logged,
-        pair=pair,
-        prompts=tuple(p for p, keep in zip(logged.prompts, graded, strict=True) if keep),
-        weak_scores=weak_scores[graded],
-        strong_scores=strong_scores[graded],
-    )
-
-
-def _scores_of(model: str, logged: Benchmark, data: Path) -> tuple[str, NDArray[np.float64]]:
-    """Returns the model's name and float64[n] scores, NaN where nobody graded it."""
-    for known, scores in (
-        (logged.pair.strong, logged.strong_scores),
-        (logged.pair.weak, logged.weak_scores),
-    ):
-        if canonical_model(known) == canonical_model(model):
-            return known, scores
-    path = _answers_file(data, logged.name, model)
-    lowest, highest = (1.0, 10.0) if logged.unit == JUDGES_SCORE else (0.0, 1.0)
-    scale = 1.0 if logged.unit == JUDGES_SCORE else 100.0
-    found: dict[str, float] = {}
-    for row in read_rows(str(path)):
-        score = row.number("score")
-        if not lowest <= score <= highest:
-            raise ConfigError(
-                f"{row.place}: the score {score:g} is not from {lowest:g} to {highest:g}, as "
-                f"{logged.name} has it"
-            )
-        found[row.text("prompt")] = scale * score
-    return model, np.asarray([found.get(prompt, np.nan) for prompt in logged.prompts])
-
-
-def _answers_file(data: Path, benchmark: str, model: str) -> Path:
-    """Returns the file of a model's graded answers, under whatever spelling it was generated."""
-    exact = generated_file(data, benchmark, model)
-    if exact.is_file():
-        return exact
-    names = {path.stem.replace("__", "/"): path for path in sorted(exact.parent.glob("*.jsonl"))}
-    same = [name for name in names if canonical_model(name) == canonical_model(model)]
-    if len(same) == 1:
-        return names[same[0]]
-    if same:
-        raise ConfigError(
-            f"benchmark {benchmark} has answers of {' and '.join(same)}, and {quote(model)} may "
-            "mean any; write the whole name"
-        )
-    logged = load_benchmark(benchmark, data).pair
-    known = ", ".join([logged.strong, logged.weak, *names])
-    raise ConfigError(
-        f"benchmark {benchmark} has no graded answers of {quote(model)}, only of {known}; run "
-        f"`{_generate(benchmark, model)}`"
-    )
-
-
-def _generate(benchmark: str, model: str) -> str:
-    return f"pointsman data generate --benchmark {benchmark} --model {model} --base-url ..."
 
 
 # Benchmarks of one's own

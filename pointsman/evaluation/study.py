@@ -123,6 +123,7 @@ def study(
         controls=controls,
         costs=_basis(costs),
         notes=[
+            *benchmark.notes,
             *notes_on_outcomes(outcomes),
             *notes_on_prompts(benchmark.prompts),
             *notes_on_routers(routers),
@@ -162,6 +163,8 @@ class _Bench:
         length_sampled: NDArray[np.float64],
     ) -> RouterResult:
         value = self.apgr(router.rates)
+        to_length = value - self.apgr(length)
+        gap = self.outcomes.gap
         return RouterResult(
             name=router.name,
             revision=router.revision,
@@ -170,8 +173,8 @@ class _Bench:
             cpt=self.cpt(router.rates),
             aiq=self.aiq(router.rates),
             verdicts=[
-                verdict(router.name, RANDOM, value - CHANCE, sampled - CHANCE),
-                verdict(router.name, LENGTH, value - self.apgr(length), sampled - length_sampled),
+                verdict(router.name, RANDOM, value - CHANCE, sampled - CHANCE, gap),
+                verdict(router.name, LENGTH, to_length, sampled - length_sampled, gap),
             ],
             trained_on=router.trained_on,
             thresholds=self.lines(router.rates),

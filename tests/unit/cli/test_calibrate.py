@@ -52,6 +52,15 @@ def test_sentence_is_routellms(capsys: Captured) -> None:
     assert load_router("mf").calibration_prompts in reached
 
 
+@pytest.mark.parametrize("percent", [7, 18, 33, 58])
+def test_a_share_is_the_model_fields_share(capsys: Captured, percent: int) -> None:
+    """`--strong-model-pct 0.18` and `router-mf-p18` are one threshold, to the last bit."""
+    [found] = _json(capsys, "--strong-model-pct", str(percent / 100))
+    assert found["threshold"] == StrongShare(percent).threshold_among(
+        load_router("mf").quantiles.tolist()
+    )
+
+
 def test_own_prompts_are_scored(capsys: Captured, graded: str) -> None:
     """A threshold that holds for the user's prompts comes from the user's prompts."""
     [found] = _json(capsys, "--routers", "random", "--strong-model-pct", "0.25", "--data", graded)

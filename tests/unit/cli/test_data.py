@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from pointsman.cli.main import main
+from pointsman.evaluation.benchmarks import PAIR
 from pointsman.evaluation.originals import originals
 from pointsman.evaluation.sources import find_benchmark
 from pointsman.routers.settings import BUILT_IN
@@ -199,12 +200,49 @@ def test_a_provider_elsewhere_needs_a_key(gsm8k: Path, capsys: pytest.CaptureFix
     assert "$OPENAI_API_KEY is not set" in capsys.readouterr().err
 
 
+def test_an_address_without_a_scheme_is_told(
+    gsm8k: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not taken for a provider that lacks a key."""
+    assert main(generate(None, "--base-url", "localhost:8000/v1")) == 1
+    assert "`localhost:8000/v1` is no address" in capsys.readouterr().err
+
+
 def test_mt_bench_needs_a_judge(gsm8k: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And exams need none."""
     assert main(["data", "generate", "--benchmark", "mt-bench", "--model", "m"]) == 1
     assert "--judge-model" in capsys.readouterr().err
     assert main(generate(None, "--judge-model", "j")) == 1
     assert "needs no judge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "sent", "protocol"),
+    [
+        ([], 0, "zero-shot, temperature 1, judged by j"),
+        (["--judge-temperature", "default"], None, "judged by j, its temperature default"),
+    ],
+)
+def test_the_judge_has_a_temperature_of_its_own(
+    gsm8k: Path, more: list[str], sent: int | None, protocol: str
+) -> None:
+    """An answer may be drawn at random; what it is worth should not be."""
+    folder = gsm8k / "benchmarks" / "mt_bench"
+    folder.mkdir()
+    question = {"question_id": 1, "turns": ["Write a poem.", "Shorter."]}
+    (folder / "question.jsonl").write_text(json.dumps(question) + "\n")
+    (folder / "contaminated_prompts.jsonl").write_text("")
+    rows = ({"model": model, "question_id": 1, "score": 5} for model in (PAIR.strong, PAIR.weak))
+    (folder / "judgements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with FakeWeb(lambda _: said("Fine. [[7]]")) as web:
+        judge = ["--judge-model", "j", "--judge-base-url", f"{web.url}/v1", *more]
+        told = generate(web, "--benchmark", "mt-bench", "--temperature", "1", *judge)
+        assert main(told) == 0
+    bodies = [asked.json for asked in web.asked]
+    assert {body.get("temperature") for body in bodies if body["model"] == "j"} == {sent}
+    assert {body["temperature"] for body in bodies if body["model"] != "j"} == {1}
+    [row] = (gsm8k / "generated" / "mt-bench" / "org__m.jsonl").read_text().splitlines()
+    assert protocol in json.loads(row)["protocol"]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +327,22 @@ def test_copies_are_rows(training: Path, capsys: pytest.CaptureFixture[str]) -> 
         "cosine": 1.0,
     }
     assert "1 of 3 training prompts" in shown.err
+
+
+def test_benchmarks_of_the_configuration_are_compared(
+    training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What can be measured by name can be checked by name."""
+    graded = tmp_path / "graded.jsonl"
+    graded.write_text('{"prompt": "Write a poem about cheese.", "gpt": 1, "llama": 0}\n')
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        f"benchmarks: {{own: {{file: {graded}, strong_score: gpt, weak_score: llama}}}}"
+    )
+    more = ["--benchmark", "own", "--config", str(config), "--cosine", "1.1"]
+    assert main(contamination(training, *more)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["benchmark"], found["training_line"]) == ("own", 3)
 
 
 def test_near_copies_are_found_by_embedding(

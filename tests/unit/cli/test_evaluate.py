@@ -177,6 +177,18 @@ def test_numbers_out_of_range_are_usage_errors(
     assert "is not a whole number from" in capsys.readouterr().err
 
 
+def test_a_router_called_like_a_control_is_refused(
+    graded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its curve would be drawn for the control's, and its figures stand in the control's row."""
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        "routers: {oracle: {class: 'pointsman.routers.random_baseline:RandomRouter'}}"
+    )
+    assert run(graded, "--no-plot", "--config", str(config), "--routers", "oracle") == 1
+    assert "may not be called oracle" in capsys.readouterr().err
+
+
 def test_help_tells_the_default_of_the_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     """The number in the help is the number in use."""
     with pytest.raises(SystemExit):

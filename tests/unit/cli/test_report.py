@@ -37,6 +37,7 @@ def test_one_page_holds_routers_times_benchmarks(
     assert text.startswith("<!DOCTYPE html>")
     assert text.count("<svg ") == 2
     assert "pointsman report --routers random --benchmarks one.jsonl two.jsonl" in text
+    assert "--title" not in text
     out, err = capsys.readouterr()
     assert out == ""
     assert f"wrote {output}" in err
@@ -56,6 +57,13 @@ def test_two_runs_write_the_same_bytes(graded: list[str], tmp_path: Path) -> Non
     first, second = tmp_path / "a" / "r.html", tmp_path / "b" / "r.html"
     assert run(graded, first) == run(graded, second, "--parallel", "1") == 0
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_command_on_the_page_makes_that_page(graded: list[str], tmp_path: Path) -> None:
+    """Its title, too, which may need quotes."""
+    output = tmp_path / "r.html"
+    assert run(graded, output, "--title", "A & B") == 0
+    assert "--title &#x27;A &amp; B&#x27; --output r.html" in output.read_text()
 
 
 def test_a_folder_is_no_page(

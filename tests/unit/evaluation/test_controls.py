@@ -15,7 +15,7 @@ from pointsman.evaluation.controls import (
     shuffles,
     verdict,
 )
-from pointsman.evaluation.methods import Method, Outcomes
+from pointsman.evaluation.methods import Gap, Method, Outcomes
 from pointsman.evaluation.metrics import Curve, apgr_of
 
 
@@ -87,8 +87,8 @@ def test_curves_are_averaged_at_equal_shares() -> None:
             LENGTH,
             float("nan"),
             [float("nan")],
-            "mf cannot be compared with prompt length: APGR is undefined where both models are "
-            "equally good",
+            "mf cannot be compared with prompt length: the strong model is not shown to be better "
+            "than the weak one",
         ),
     ],
 )
@@ -96,5 +96,14 @@ def test_a_verdict_says_what_is_shown(
     against: str, difference: float, sampled: list[float], text: str
 ) -> None:
     """Better, worse, nothing shown and nothing to show are four different sentences."""
-    found = verdict("mf", against, difference, np.asarray(sampled))
+    gap = Gap(value=0.0 if np.isnan(difference) else 20.0, margin=3.0)
+    found = verdict("mf", against, difference, np.asarray(sampled), gap)
     assert found.text == text
+
+
+@pytest.mark.parametrize("gap", [Gap(value=-20.0, margin=3.0), Gap(value=2.0, margin=3.0)])
+def test_no_verdict_over_a_gap_that_is_not_shown(gap: Gap) -> None:
+    """Over a negative gap the router that serves the worst answers has the largest APGR."""
+    found = verdict("mf", RANDOM, 0.08, np.asarray([0.044, 0.118]), gap)
+    assert found.outcome == "undefined"
+    assert "not shown to be better" in found.text

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.errors import ConfigError, ProviderError, ProviderUnauthorized
+from pointsman.errors import ConfigError, ProviderUnauthorized
 from pointsman.evaluation.answer_sheet import AnswerSheet, GradedAnswer
-from pointsman.evaluation.asking import asking
+from pointsman.evaluation.asking import asking, check_address
 from pointsman.evaluation.generate import Account, generate
 from pointsman.evaluation.questions import Question
 from pointsman.providers import ModelAddress
@@ -307,13 +307,14 @@ async def test_what_is_not_rated_is_left_out(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-async def test_an_address_that_is_none_is_told() -> None:
-    """In one line, before anything is asked."""
-    wrong = ModelAddress(base_url="nowhere", model="m", api_key_env="K")
-    options = {"api_key": "k", "temperature": None, "max_tokens": None}
-    with pytest.raises((ConfigError, ProviderError), match="nowhere"):
-        async with asking(wrong, timeout_seconds=5, retries=0, **options) as ask:
-            await ask([("user", "?")])
+@pytest.mark.parametrize(
+    "url",
+    ["nowhere", "localhost:8000/v1", "ftp://gpu/v1", "http:///v1", "http://gpu:x/v1", "http://["],
+)
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    """In one line, before anything is asked: nobody waits for it to be tried again and again."""
+    with pytest.raises(ConfigError, match="is no address; write one such as"):
+        check_address(url)
 
 
 async def test_without_the_client_the_install_command_is_told(

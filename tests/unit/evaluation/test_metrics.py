@@ -97,6 +97,7 @@ def test_an_undefined_figure_has_an_undefined_interval() -> None:
 def test_an_interval_prints_as_the_reports_show_it() -> None:
     """Three digits, no more than the data carry."""
     assert str(Interval(value=0.58765, low=0.5701, high=0.6)) == "0.588 (0.570-0.600)"
+    assert str(Interval(value=0.2, low=-0.1, high=-0.0504)) == "0.200 (-0.100 to -0.050)"
 
 
 @pytest.mark.parametrize("columns", [([], [], []), ([1.0], [1.0, 2.0], [1.0])])

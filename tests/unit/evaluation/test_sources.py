@@ -12,14 +12,9 @@ import pytest
 
 from pointsman.errors import ConfigError
 from pointsman.evaluation.benchmarks import PAIR, PERCENT_RIGHT, Benchmark
-from pointsman.evaluation.sources import (
-    benchmark_names,
-    find_benchmark,
-    generated_file,
-)
-from pointsman.evaluation.sources import (
-    data_folder as folder_of,
-)
+from pointsman.evaluation.generated import generated_file
+from pointsman.evaluation.sources import benchmark_names, find_benchmark
+from pointsman.evaluation.sources import data_folder as folder_of
 from pointsman.routers.settings import BUILT_IN, ToolsConfig, read_config
 from pointsman.routing import ModelPair
 

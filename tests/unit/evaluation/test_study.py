@@ -127,8 +127,11 @@ def test_prompts_that_come_again_are_told() -> None:
 
 def test_a_worse_strong_model_is_pointed_out() -> None:
     """Probably the two were swapped."""
-    result = study(of_size(40, weak=np.full(40, 100.0), strong=np.zeros(40)), [], QUICK).result
+    router = replace(GOOD, rates=GOOD.rates[:40])
+    worse = of_size(40, weak=np.full(40, 100.0), strong=np.zeros(40))
+    result = study(worse, [router], QUICK).result
     assert "swap --strong-model" in result.notes[0]
+    assert {verdict.outcome for verdict in result.routers[0].verdicts} == {"undefined"}
 
 
 def test_training_on_the_test_is_told() -> None:
