@@ -5,6 +5,8 @@
 #   make bench   requests/s, CPU per request and latency beside a direct call
 #   make proto   generate code from protos/
 #   make train   train the shipped mf router again (needs torch, and data in POINTSMAN_DATA)
+#   make images  build the services' container images (needs docker)
+#   make deploy-test  docker-compose.yml in a real engine: a running one, or root's own on Debian
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +21,7 @@ PROTOS := $(wildcard protos/pointsman/*/v1/*.proto)
 # Absolute, so that the generators are found whatever the PATH is.
 TOOLS := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: setup up test lint proto bench train clean
+.PHONY: setup up test lint proto bench train images deploy-test clean
 
 setup: $(VENV)/.serve
 
@@ -44,6 +46,16 @@ bench: setup
 
 train: $(VENV)/.train
 	$(BIN)/pointsman train mf --data "$(POINTSMAN_DATA)" --out pointsman/bundles
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+images: $(patsubst services/%/Dockerfile,image-%,$(wildcard services/*/Dockerfile))
+
+image-%: services/%/Dockerfile
+	docker build -f $< -t pointsman-$(subst _,-,$*):$(VERSION) -t pointsman-$(subst _,-,$*):latest .
+
+deploy-test:
+	@$(PYTHON) -m deploy.deploy_test $(DEPLOY_TEST)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

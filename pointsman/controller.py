@@ -98,6 +98,9 @@ class Controller:
         weak_api_base: str | None = None,
         weak_api_key: str | None = None,
     ) -> None:
+        names = {"strong_model": strong_model, "weak_model": weak_model}
+        if wrong := [name for name, model in names.items() if not model]:
+            raise ConfigError(f"{wrong[0]} is empty; give a model's name, such as gpt-4o")
         self.model_pair = ModelPair(strong=strong_model, weak=weak_model)
         self.model_counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._progress_bar = progress_bar

@@ -4,6 +4,8 @@
 PointsmanError
 ├── InvalidRequest          the request itself is wrong: model field, messages, body
 │   └── RequestTooLarge     the body is over the limit
+├── InvalidKey              no API key was sent, or one that nobody has
+├── KeyNotAllowed           the key's holder may not use that router or model
 ├── UnknownModel            no such model
 ├── UnknownRouter           no such router
 ├── RouterNotReady          the router exists and cannot score now
@@ -54,6 +56,18 @@ class RequestTooLarge(InvalidRequest):
     """The body is over the limit."""
 
     kind = "request_too_large"
+
+
+class InvalidKey(PointsmanError):
+    """The caller sent no API key, or one that nobody has; the message never quotes it."""
+
+    kind = "invalid_api_key"
+
+
+class KeyNotAllowed(PointsmanError):
+    """The caller is known and may not use that router or model."""
+
+    kind = "key_not_allowed"
 
 
 class UnknownModel(PointsmanError):

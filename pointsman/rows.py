@@ -114,7 +114,7 @@ def read_rows(name: str, row_format_: RowFormat | None = None) -> Iterator[Row]:
 
     Raises:
         ConfigError: The file cannot be read, or a row is not a JSON object or has more or fewer
-            cells than the CSV header.
+            cells than the CSV header, or that has a name twice.
     """
     shown = "standard input" if name == STANDARD else name
     try:
@@ -150,7 +150,8 @@ def write_rows(name: str, rows: Iterable[RawObject], row_format_: RowFormat | No
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise ConfigError(f"{name}: cannot be written: {error.strerror or error}") from error
+        shown = "standard output" if name == STANDARD else name
+        raise ConfigError(f"{shown}: cannot be written: {error.strerror or error}") from error
     return max(0, written - as_csv)
 
 
@@ -214,6 +215,11 @@ def _csv_rows(stream: BinaryIO, shown: str) -> Iterator[Row]:
                 continue
             if not header:
                 header = cells
+                if twice := [name for name in header if header.count(name) > 1]:
+                    raise ConfigError(
+                        f"{shown}, line {reader.line_num}: two columns are called "
+                        f"{quote(twice[0])}; rename one"
+                    )
                 continue
             place = f"{shown}, line {reader.line_num}"
             if len(cells) != len(header):

@@ -8,7 +8,7 @@ import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import msgspec
 import yaml
@@ -23,6 +23,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 Dollars = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
 
+_SECRET_IN_FILE = "a secret does not stand in a file of settings"
 _STEPS = re.compile(r"\.\w+|\[[^\]]*\]")
 
 
@@ -45,6 +46,22 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """INFO writes a line a request; WARNING only what an operator should look at."""
 
 
+class Secret:
+    """A value from the environment that never shows in a log, an error or a traceback."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Returns the value, for the one place it belongs in."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -53,6 +70,7 @@ def load_settings(
     path: str | None,
     environ: Mapping[str, str],
     variables: Mapping[str, str],
+    secrets: Mapping[str, str] | None = None,
 ) -> SettingsT:
     """Returns the settings of the file, overruled by the environment.
 
@@ -62,6 +80,7 @@ def load_settings(
         environ: The process environment.
         variables: Environment variable → key path, such as `POINTSMAN_SCORER_PORT` → `port` or
             `POINTSMAN_SCORER_ADDRESS` → `scorer.address`.
+        secrets: The same for fields of type `Secret`; a file cannot set these.
 
     Raises:
         ConfigError: The file cannot be read, or a value does not fit; names file or variable, key
@@ -76,7 +95,11 @@ def load_settings(
                 _overlay(values, key_path, value)
             except (msgspec.ValidationError, TypeError, ValueError) as error:
                 raise ConfigError(f"{variable}={value}: {error}") from error
-    return convert(values, settings_type, source=path or "the environment")
+    settings = convert(values, settings_type, source=path or "the environment")
+    for variable, key_path in (secrets or {}).items():
+        if value := environ.get(variable):
+            settings = _with_secret(settings, key_path.split("."), Secret(value))
+    return settings
 
 
 def convert(values: object, settings_type: type[SettingsT], *, source: str) -> SettingsT:
@@ -86,7 +109,7 @@ def convert(values: object, settings_type: type[SettingsT], *, source: str) -> S
         ConfigError: A value does not fit; names the source and the key path.
     """
     try:
-        return msgspec.convert(values, settings_type, strict=False)
+        return msgspec.convert(values, settings_type, strict=False, dec_hook=_refuse_secret)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(values, settings_type, str(error))}") from error
 
@@ -108,6 +131,17 @@ def read_yaml(path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
     return values
+
+
+def _with_secret(settings: Any, keys: list[str], secret: Secret) -> Any:
+    """Returns the settings with the secret in its place; set last, so that no message quotes it."""
+    key, *rest = keys
+    value = _with_secret(getattr(settings, key), rest, secret) if rest else secret
+    return msgspec.structs.replace(settings, **{key: value})
+
+
+def _refuse_secret(wanted: type, value: object) -> NoReturn:
+    raise ValueError(f"{_SECRET_IN_FILE}; give its environment variable")
 
 
 def _overlay(values: dict[str, Any], key_path: str, value: str) -> dict[str, Any]:
@@ -138,7 +172,8 @@ def _explain(values: object, settings_type: type[Settings], problem: str) -> str
         keys.append(key)
     if not keys:
         return problem
-    shown = "" if isinstance(here, dict | list) else f", got {here!r}"
+    hidden = isinstance(here, dict | list) or told.startswith(_SECRET_IN_FILE)
+    shown = "" if hidden else f", got {here!r}"
     return f"{told} - at `$.{'.'.join(map(str, keys))}`{shown}"
 
 
@@ -154,7 +189,7 @@ def _failing_key(
         for other in [other for other in target if other != key]:
             del target[other]
         try:
-            msgspec.convert(alone, settings_type, strict=False)
+            msgspec.convert(alone, settings_type, strict=False, dec_hook=_refuse_secret)
         except msgspec.ValidationError as error:
             if str(error) == problem:
                 return key

@@ -11,7 +11,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from pointsman.chassis.config import PositiveSeconds, Seconds, ServerSettings
 from pointsman.chassis.grpc_status import INTERNAL_MESSAGE, STATUS_BY_KIND
+from pointsman.chassis.mesh import MeshSettings, TokenRequired, load_mesh
 from pointsman.chassis.ports import address, port_errors
 from pointsman.errors import PointsmanError
 
@@ -22,6 +24,39 @@ BODY_LIMIT_BYTES = 32 * 1024 * 1024
 ENVELOPE_BYTES = 1024 * 1024
 """What a message may carry around a body."""
 REQUEST_ID_KEY = "x-request-id"
+
+KEEPALIVE_OPTIONS = [
+    # A peer whose machine is gone sends no goodbye: one that leaves a ping unanswered is given up,
+    # and what is in flight fails after half a minute and not after the kernel's quarter of an hour.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Idle connections too, so that the first request after a quiet night finds a living one; and
+    # however long a provider thinks before its first word.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+_SERVER_OPTIONS = [
+    # Without so_reuseport=0 two processes would share a port in silence.
+    ("grpc.so_reuseport", 0),
+    *KEEPALIVE_OPTIONS,
+    # By default a server hangs up on whoever pings more often than every five minutes.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+
+
+class GrpcServerSettings(ServerSettings, frozen=True, kw_only=True):
+    """What every gRPC service lets its operator set."""
+
+    mesh: MeshSettings = MeshSettings()
+    drain_delay_seconds: Seconds = 0.2
+    """As everywhere; clients that watch health, and the gateway does, hear it within milliseconds.
+    What arrives after the delay is lost."""
+    max_connection_age_seconds: PositiveSeconds = 60.0
+    """How old a connection becomes before its client is asked for a new one, a tenth more or less:
+    so long may a new replica go without work. Calls in flight stay on the old connection."""
+    max_connection_age_grace_seconds: PositiveSeconds = 660.0
+    """How long calls may stay on the old connection before they are cut; more than the gateway's
+    `request_timeout_seconds`, or long answers break off."""
 
 
 def channel_options(body_limit_bytes: int) -> list[tuple[str, int]]:
@@ -132,7 +167,7 @@ class GrpcServer:
 
 @asynccontextmanager
 async def grpc_server(
-    host: str,
+    settings: GrpcServerSettings,
     port: int,
     *,
     setting: str,
@@ -143,7 +178,7 @@ async def grpc_server(
     """Listens and answers; every name in `services`, and the server as a whole, is NOT_SERVING yet.
 
     Args:
-        host: Address to listen on.
+        settings: Where to listen, and who may call.
         port: Port, or 0 for any free one.
         setting: The variable that moves the port, for the error message.
         register: Adds the servicers.
@@ -151,19 +186,34 @@ async def grpc_server(
         body_limit_bytes: The largest body a message may carry.
 
     Raises:
-        ConfigError: The port is taken.
+        ConfigError: The port is taken, or anybody could call.
     """
-    # Without so_reuseport=0 two processes would share a port in silence.
-    options = [*channel_options(body_limit_bytes), ("grpc.so_reuseport", 0)]
-    server = grpc.aio.server(interceptors=[ErrorsAsStatus()], options=options)
+    mesh = load_mesh(settings.mesh)
+    mesh.require_closed(settings.host)
+    options = [
+        *channel_options(body_limit_bytes),
+        *_SERVER_OPTIONS,
+        ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
+        (
+            "grpc.max_connection_age_grace_ms",
+            _milliseconds(settings.max_connection_age_grace_seconds),
+        ),
+    ]
+    # Who may not call is turned away before ErrorsAsStatus, which remembers handlers.
+    tokens = [TokenRequired(mesh.tokens)] if mesh.tokens else []
+    server = grpc.aio.server(interceptors=[*tokens, ErrorsAsStatus()], options=options)
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection(
         (*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     register(server)
-    with port_errors(host, port, setting):
-        bound = server.add_insecure_port(address(host, port))
+    credentials = mesh.server_credentials()
+    with port_errors(settings.host, port, setting):
+        at = address(settings.host, port)
+        bound = (
+            server.add_secure_port(at, credentials) if credentials else server.add_insecure_port(at)
+        )
     listening = GrpcServer(server, health_service, bound)
     for service in (*services, health.OVERALL_HEALTH):
         await health_service.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -172,3 +222,8 @@ async def grpc_server(
         yield listening
     finally:
         await server.stop(None)
+
+
+def _milliseconds(seconds: float) -> int:
+    """Returns what gRPC takes; its integers have 32 bits."""
+    return min(round(seconds * 1000), 2**31 - 1)

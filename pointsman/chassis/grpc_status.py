@@ -17,6 +17,8 @@ INTERNAL_MESSAGE = "internal error; the service's log has the request id"
 STATUS_BY_KIND: dict[str, grpc.StatusCode] = {
     "invalid_request": grpc.StatusCode.INVALID_ARGUMENT,
     "request_too_large": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "invalid_api_key": grpc.StatusCode.UNAUTHENTICATED,
+    "key_not_allowed": grpc.StatusCode.PERMISSION_DENIED,
     "unknown_model": grpc.StatusCode.NOT_FOUND,
     "unknown_router": grpc.StatusCode.NOT_FOUND,
     "router_not_ready": grpc.StatusCode.FAILED_PRECONDITION,
@@ -33,6 +35,15 @@ STATUS_BY_KIND: dict[str, grpc.StatusCode] = {
     "config": grpc.StatusCode.INTERNAL,
     "internal": grpc.StatusCode.INTERNAL,
 }
+
+# What gRPC's own load balancing and name resolution say where there is nobody to send a call to.
+_NEVER_SENT = (
+    "connections to all backends failing",
+    "failed to connect to all addresses",
+    "errors resolving",
+    "DNS resolution failed",
+    "empty address list",
+)
 
 _Peer = type[PointsmanError]
 
@@ -55,6 +66,8 @@ def errors_by_status(
     meanings[grpc.StatusCode.FAILED_PRECONDITION] = not_ready
     meanings[grpc.StatusCode.RESOURCE_EXHAUSTED] = Overloaded
     meanings[grpc.StatusCode.DEADLINE_EXCEEDED] = DeadlineExceeded
+    # The mesh token: the operator's trouble, which the client can do nothing about.
+    meanings[grpc.StatusCode.UNAUTHENTICATED] = unavailable
     return meanings
 
 
@@ -63,3 +76,12 @@ def error_from_rpc(
 ) -> PointsmanError:
     """Returns the error that a failed rpc stands for, with the service's own words."""
     return meanings[error.code()](error.details() or error.code().name)
+
+
+def was_never_sent(error: grpc.aio.AioRpcError) -> bool:
+    """Returns True only if no byte of the call has left, so that it is safe to make it again.
+
+    gRPC has no status of its own for that: its words are compared, and unknown ones mean False.
+    """
+    details = error.details() or ""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_NEVER_SENT)

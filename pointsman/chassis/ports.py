@@ -1,5 +1,6 @@
 """Addresses: `host:port` as text, and what to say when a port cannot be had."""
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,14 @@ def address(host: str, port: int) -> str:
 def reachable(host: str, port: int) -> str:
     """Returns the address by which this machine reaches a listener; a wildcard is loopback."""
     return address("127.0.0.1" if host in ANY_HOSTS else host, port)
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether only this machine reaches a listener on `host`; of names, `localhost` is."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @contextmanager

@@ -20,9 +20,10 @@ _MODULE = "services.all_in_one"
 def run_cluster(environ: Mapping[str, str]) -> int:
     """Runs the cluster until it ends; returns its exit status, 128 + n if signal n ended it.
 
-    SIGINT and SIGTERM are handed on, each as often as it comes. The child is in a session of its
-    own, so that a terminal's Ctrl-C does not reach it twice, and it stops when this process is
-    gone, however that ended.
+    SIGINT, SIGTERM and SIGHUP are handed on as SIGTERM, as often as they come: a Python that is
+    still starting answers SIGINT with a traceback. The child is in a session of its own, so that a
+    terminal's Ctrl-C does not reach it twice, and it stops when this process is gone, however that
+    ended.
 
     Args:
         environ: The cluster's whole environment.
@@ -41,7 +42,11 @@ def run_cluster(environ: Mapping[str, str]) -> int:
 async def _run(environ: Mapping[str, str]) -> int:
     loop = asyncio.get_running_loop()
     come: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    handed_on: list[signal.Signals] = []
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` has it
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, come.put_nowait, number)
     ours, theirs = socket.socketpair()
     with ours:
@@ -57,19 +62,23 @@ async def _run(environ: Mapping[str, str]) -> int:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        handing_on = asyncio.ensure_future(_hand_on(come, child))
+        handing_on = asyncio.ensure_future(_hand_on(come, child, handed_on))
         status = await child.wait()
         handing_on.cancel()
+    if status == -signal.SIGTERM and handed_on:  # it was not up yet
+        return 128 + handed_on[0]
     return status if status >= 0 else 128 - status
 
 
 async def _hand_on(
-    come: "asyncio.Queue[signal.Signals]", child: asyncio.subprocess.Process
+    come: "asyncio.Queue[signal.Signals]",
+    child: asyncio.subprocess.Process,
+    handed_on: list[signal.Signals],
 ) -> None:
     while True:
-        number = await come.get()
+        handed_on.append(await come.get())
         if child.returncode is None:
-            child.send_signal(number)
+            child.terminate()
 
 
 def _has_services() -> bool:

@@ -7,7 +7,7 @@ the variables.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pointsman.routing import quote
 MODELS_VARIABLE = "POINTSMAN_MODELS"
 STRONG_VARIABLE = "POINTSMAN_STRONG_MODEL"
 WEAK_VARIABLE = "POINTSMAN_WEAK_MODEL"
+GATEWAY_CONFIG_VARIABLE = "POINTSMAN_GATEWAY_CONFIG"
 SCORER_CONFIG_VARIABLE = "POINTSMAN_SCORER_CONFIG"
 WORKERS_VARIABLE = "POINTSMAN_SCORER_WORKERS"
 HOST_VARIABLE = "POINTSMAN_GATEWAY_HOST"
@@ -44,9 +45,9 @@ class Flags:
     strong_model: str | None = None
     weak_model: str | None = None
     base_url: str | None = None
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     alt_base_url: str | None = None
-    alt_api_key: str | None = None
+    alt_api_key: str | None = field(default=None, repr=False)
     models: str | None = None
     host: str | None = None
     port: int | None = None
@@ -150,7 +151,10 @@ def _pair_in_file(
 ) -> dict[str, str]:
     known = read_models_file(path).models
     variables = {"strong": STRONG_VARIABLE, "weak": WEAK_VARIABLE}
-    pair = {role: name or environ.get(variables[role]) or role for role, name in given.items()}
+    named = {role: name or environ.get(variables[role]) for role, name in given.items()}
+    if not environ.get(GATEWAY_CONFIG_VARIABLE):  # that file may name the pair
+        named = {role: name or role for role, name in named.items()}
+    pair = {role: name for role, name in named.items() if name}
     for role, name in pair.items():
         if name not in known:
             raise ConfigError(
@@ -163,7 +167,9 @@ def _pair_in_file(
 def _pair_on_command_line(
     flags: Flags, pair: Mapping[str, str], environ: Mapping[str, str], folder: Path
 ) -> dict[str, str]:
-    weak_place = (flags.alt_base_url or flags.base_url, flags.alt_api_key or flags.api_key)
+    # A key goes to the endpoint it was given for, and to no other.
+    shared_key = None if flags.alt_base_url else flags.api_key
+    weak_place = (flags.alt_base_url or flags.base_url, flags.alt_api_key or shared_key)
     places = {"strong": (flags.base_url, flags.api_key), "weak": weak_place}
     values: dict[str, Any] = {"providers": {}, "models": {}}
     keys: dict[str, str] = {}

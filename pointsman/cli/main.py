@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 
 from pointsman import __version__
-from pointsman.cli import calibrate, data, evaluate, report, route, score, serve, train
+from pointsman.cli import calibrate, data, evaluate, keys, report, route, score, serve, train
 from pointsman.errors import PointsmanError
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-_COMMANDS = (serve, route, score, calibrate, evaluate, report, data, train)
+_COMMANDS = (serve, keys, route, score, calibrate, evaluate, report, data, train)
 """In the order in which people meet them."""
 
 
@@ -32,8 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pointsman: {error}", file=sys.stderr)
         return EXIT_ERROR
     except BrokenPipeError:  # `pointsman score ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python's last flush must not fail again
+        _let_go_of_standard_output()
         return EXIT_BROKEN_PIPE
+    except OSError as error:  # a full disk behind standard output
+        print(f"pointsman: {error}", file=sys.stderr)
+        _let_go_of_standard_output()
+        return EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return status
@@ -51,6 +55,10 @@ def command_line() -> argparse.ArgumentParser:
     for command in _COMMANDS:
         command.add_parser(subparsers)
     return parser
+
+
+def _let_go_of_standard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python's last flush must not fail again
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

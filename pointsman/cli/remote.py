@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,8 +11,10 @@ from typing import Any, Self
 
 import grpc
 
-from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES, channel_options
+from pointsman.chassis.grpc_channel import blocking_channel
+from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES
 from pointsman.chassis.grpc_status import error_from_rpc, errors_by_status
+from pointsman.chassis.mesh import mesh_of
 from pointsman.errors import (
     InvalidRequest,
     Overloaded,
@@ -44,14 +47,20 @@ class RemoteScorer:
     """Calls the scorer at one address; every error is one that names it.
 
     Args:
-        address: `host:port`, or any gRPC target such as `dns:///scorer:50051`.
+        address: `host:port`, or any gRPC target such as `dns:///scorer:50051`. Where it asks for a
+            mesh token or a certificate, the environment names them as it does for the services.
         sleep: Waits before a further try.
+
+    Raises:
+        ConfigError: The token or the certificates that the environment names are not in order.
     """
 
     def __init__(self, address: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._address = address
         self._sleep = sleep
-        self._channel = grpc.insecure_channel(address, channel_options(BODY_LIMIT_BYTES))
+        mesh = mesh_of(None, os.environ)
+        self._metadata = mesh.call_metadata
+        self._channel = blocking_channel(address, mesh)
         self._stub = ScorerServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -75,7 +84,7 @@ class RemoteScorer:
         """
         try:
             request = pb.ScoreRequest(router=router, prompt=prompt)
-            return self._stub.Score(request, timeout=_ASK_SECONDS)
+            return self._stub.Score(request, timeout=_ASK_SECONDS, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._told(error) from error
 
@@ -87,7 +96,9 @@ class RemoteScorer:
             PointsmanError: The scorer does not answer.
         """
         try:
-            listing = self._stub.ListRouters(pb.ListRoutersRequest(), timeout=_ASK_SECONDS)
+            listing = self._stub.ListRouters(
+                pb.ListRoutersRequest(), timeout=_ASK_SECONDS, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise self._told(error) from error
         for one in listing.routers:
@@ -105,14 +116,17 @@ class RemoteScorer:
             PointsmanError: The scorer does not answer, has no such router, or cannot score; before
                 the first prompt is taken, where that is known by then.
         """
-        self._results(_Call(self._stub, router, []))
+        self._results(self._call(router, []))
         waiting: deque[_Call] = deque()
         for chunk in _chunks(prompts):
-            waiting.append(_Call(self._stub, router, chunk))
+            waiting.append(self._call(router, chunk))
             if len(waiting) >= _IN_FLIGHT:
                 yield from self._results(waiting.popleft())
         while waiting:
             yield from self._results(waiting.popleft())
+
+    def _call(self, router: str, prompts: list[str]) -> _Call:
+        return _Call(self._stub, self._metadata, router, prompts)
 
     def _results(self, call: _Call) -> list[float]:
         for pause in _PAUSES_SECONDS:
@@ -137,13 +151,22 @@ class RemoteScorer:
 class _Call:
     """A chunk on its way, which can be sent again."""
 
-    def __init__(self, stub: ScorerServiceStub, router: str, prompts: list[str]) -> None:
+    def __init__(
+        self,
+        stub: ScorerServiceStub,
+        metadata: tuple[tuple[str, str], ...],
+        router: str,
+        prompts: list[str],
+    ) -> None:
         self._stub = stub
+        self._metadata = metadata
         self._request = pb.ScoreBatchRequest(router=router, prompts=prompts)
         self.send()
 
     def send(self) -> None:
-        self._future = self._stub.ScoreBatch.future(self._request, timeout=_CHUNK_SECONDS)
+        self._future = self._stub.ScoreBatch.future(
+            self._request, timeout=_CHUNK_SECONDS, metadata=self._metadata
+        )
 
     def win_rates(self) -> list[float]:
         rates = [one.strong_win_rate for one in self._future.result().win_rates]

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     pair = _pair(args.strong_model, args.weak_model)
     prompt = _prompt(args.prompt)
     scored = _remote(args, prompt) if args.address else _local(args, prompt)
-    threshold = RouterRef(args.router, args.threshold).threshold_among(scored.quantiles)
+    threshold = _threshold(args.router, args.threshold, scored)
     choice = decide(scored.strong_win_rate, threshold)
     model = pair.pick(choice) if pair else None
     if args.format == "json":
@@ -166,6 +166,16 @@ def _remote(args: argparse.Namespace, prompt: str) -> Scored:
         calibration_prompts=router.calibration_prompts,
         training_pair=ModelPair(pair.strong, pair.weak) if pair else None,
     )
+
+
+def _threshold(router: str, bar: Bar, scored: Scored) -> float:
+    try:
+        return RouterRef(router, bar).threshold_among(scored.quantiles)
+    except InvalidRequest as error:
+        raise ConfigError(
+            f"router {router} has no calibration prompts, so a share of calls says nothing; give a "
+            "threshold, such as --threshold 0.5"
+        ) from error
 
 
 def _as_json(

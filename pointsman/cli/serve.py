@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _add_models(parser)
     parser.add_argument(
-        "--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for every interface)"
+        "--host", help="address to listen on (default: 127.0.0.1; beyond it API keys are needed)"
     )
     parser.add_argument(
         "--port", type=_port, help="port to listen on (default: 6060; 0 takes any free one)"
@@ -65,7 +65,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strong-model", metavar="MODEL", help="the strong model")
     group.add_argument("--weak-model", metavar="MODEL", help="the weak model")
     group.add_argument("--base-url", metavar="URL", help="where both models are")
-    group.add_argument("--api-key", metavar="KEY", help="key for both; better in OPENAI_API_KEY")
+    group.add_argument("--api-key", metavar="KEY", help="its key; better in OPENAI_API_KEY")
     group.add_argument("--alt-base-url", metavar="URL", help="where the weak model is")
     group.add_argument("--alt-api-key", metavar="KEY", help="key for the weak model")
     group.add_argument("--models", metavar="FILE", help="models file: models, providers, prices")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -44,12 +45,18 @@ class RouteLLMRouter(Protocol):
 
 
 class OnePromptAtATime(Router):
-    """A router written for RouteLLM, unchanged."""
+    """A router written for RouteLLM, unchanged: called for one prompt, then for the next.
+
+    RouteLLM itself never calls a router from two threads, so those written for it may not stand it;
+    a tokenizer of Hugging Face's does not.
+    """
 
     def __init__(self, router: RouteLLMRouter) -> None:
         self._router = router
+        self._calling = Lock()
 
     def strong_win_rates(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return float32[n], one call of ``calculate_strong_win_rate`` a prompt."""
-        rates = [self._router.calculate_strong_win_rate(prompt) for prompt in prompts]
+        with self._calling:
+            rates = [self._router.calculate_strong_win_rate(prompt) for prompt in prompts]
         return np.asarray(rates, dtype=np.float32)

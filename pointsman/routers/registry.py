@@ -175,7 +175,7 @@ def _import_class(name: str, factory: str) -> type[Any]:
     module_name, _, class_name = factory.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"router {name!r}: cannot load {factory!r}: {error}; write package.module:Class and "
             "install the package beside pointsman"

@@ -94,7 +94,7 @@ class ToolsConfig:
         Raises:
             UnknownRouter: There is no such router; the message says what to do.
         """
-        settings = self.routers.get(name, RouterSettings())
+        settings = self.routers.get(name) or BUILT_IN.routers.get(name) or RouterSettings()
         named = settings.bundle or settings.factory
         if not named and name not in (known := {**dict.fromkeys(router_names()), **self.routers}):
             raise UnknownRouter(f"no router is called {quote(name)}; there are: {', '.join(known)}")
@@ -108,7 +108,7 @@ class ToolsConfig:
         return settings
 
     def load(self, name: str) -> LoadedRouter:
-        """Loads a router: as the file says, or by its name alone where the file does not name it.
+        """Loads a router: as the file says, or as without a file where the file does not name it.
 
         Raises:
             UnknownRouter: There is no such router; the message says what to do.
@@ -213,6 +213,6 @@ def _translated(source: str, name: object, entry: object, replaced: dict[str, st
         return {"bundle": checkpoint}
     if checkpoint:
         replaced[str(name)] = (
-            checkpoint if isinstance(checkpoint, str) else ", ".join(map(str, checkpoint))
+            ", ".join(map(str, checkpoint)) if isinstance(checkpoint, list) else str(checkpoint)
         )
     return {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from pointsman.errors import PointsmanError
+from pointsman.errors import InvalidRequest, PointsmanError
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.openai_errors import (
     HTTP_BY_KIND,
@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER = "x-request-id"
+
+_MALFORMED = (
+    "The request is not valid HTTP/1.1: a line or header is malformed, or longer than 8190 bytes."
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -67,6 +71,29 @@ async def with_openai_errors(request: web.Request, handler: Handler) -> web.Stre
         return internal_error_response()
 
 
+class Connection(web.RequestHandler):
+    """A client's connection: what is no HTTP is answered in OpenAI's shape too.
+
+    Aiohttp would answer with the header line that it could not read, and a key may stand there.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Returns the response to a request that cannot be read."""
+        if status != 400:
+            return super().handle_error(request, status, exc, message)
+        response = error_response(InvalidRequest(_MALFORMED))
+        response.force_close()
+        return response
+
+
 @dataclass(slots=True)
 class Record:
     """What is known of a chat request so far; becomes its log line and its metrics."""
@@ -74,6 +101,8 @@ class Record:
     request_id: str
     metrics: GatewayMetrics
     clock: Callable[[], float]
+    key: str | None = None
+    """The name of the caller's API key; None without keys, and where the key was refused."""
     router: str = "none"
     """A router's name, `direct`, `other` for one that does not exist, `none` before it is known."""
     decision: Decision | None = None
@@ -124,7 +153,8 @@ def recorded(
     finally:
         seconds = clock() - started_at
         metrics.requests.labels(record.router, outcome).inc()
-        metrics.request_seconds.labels(outcome).observe(seconds)
+        answer = "stream" if record.stream else "whole"
+        metrics.request_seconds.labels(outcome, answer).observe(seconds)
         for stage, stage_seconds in record.seconds.items():
             metrics.stage_seconds.labels(stage).observe(stage_seconds)
         logger.info("request", extra=_line(record, outcome, seconds))
@@ -135,6 +165,7 @@ def _line(record: Record, outcome: str, seconds: float) -> dict[str, object]:
     decision = record.decision
     return {
         "request_id": record.request_id,
+        "key": record.key,
         "router": record.router,
         "threshold": decision.threshold if decision else None,
         "strong_win_rate": decision.strong_win_rate if decision else None,

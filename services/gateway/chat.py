@@ -12,6 +12,7 @@ from pointsman.routing import parse_model_field
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway import responses
 from services.gateway.access import REQUEST_ID, Record, recorded
+from services.gateway.callers import CALLER, Caller
 from services.gateway.completion import UpstreamClient
 from services.gateway.deadlines import Deadlines
 from services.gateway.directory import Directory
@@ -60,26 +61,30 @@ class ChatCompletions:
         """Answers one chat request."""
         deadline = self._deadlines.of_new_request()
         with recorded(request[REQUEST_ID], self._metrics) as record:
+            caller = request[CALLER]
+            record.key = caller.name
             async with self._deadlines.limit(deadline):
                 with record.stage("read"):
                     body = await read_body(request, self._body_limit_bytes)
                     chat = parse_chat_request(body)
                 record.stream = bool(chat.stream)
-                model = await self._choose(chat, record)
+                model = await self._choose(chat, caller, record)
             with record.stage("complete"):
                 if chat.stream:
                     return await self._streamed(request, model, body, deadline, record)
                 return await self._whole(model, body, deadline, record)
 
-    async def _choose(self, chat: ChatRequest, record: Record) -> str:
+    async def _choose(self, chat: ChatRequest, caller: Caller, record: Record) -> str:
         ref = parse_model_field(chat.model)
         if ref is None:
             record.router = "direct"
-            self._directory.require_model(chat.model)
+            caller.require_model(chat.model)
+            self._directory.require_model(chat.model, caller)
             record.model = chat.model
             return chat.model
         record.router = self._directory.router_label(ref.router)
-        self._directory.require_router(ref.router)
+        caller.require_router(ref.router)
+        self._directory.require_router(ref.router, caller)
         if reason := self._directory.not_ready_reason:  # the pair is the operator's trouble
             raise UpstreamUnavailable(f"The gateway is not ready: {reason}.")
         prompt = prompt_text(chat.messages, self._prompt_policy)
@@ -107,8 +112,9 @@ class ChatCompletions:
         async with aclosing(
             self._upstream.stream(model, body, record.request_id, seconds)
         ) as parts:
-            async with self._deadlines.limit(deadline):
-                head = await _head(parts)
+            with record.stage("head"):
+                async with self._deadlines.limit(deadline):
+                    head = await _head(parts)
             record.status = head.status
             headers = responses.routing_headers(record.decision, head.model)
             if head.status != 200:

@@ -1,8 +1,11 @@
 """What the gateway's operator can set."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
+
+from pointsman.api_keys import ApiKey, parse_keys, read_keys_file
 from pointsman.chassis.config import (
     Port,
     PositiveCount,
@@ -12,6 +15,9 @@ from pointsman.chassis.config import (
     load_settings,
 )
 from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES
+from pointsman.chassis.mesh import MESH_SECRETS, MESH_VARIABLES, MeshSettings
+from pointsman.chassis.ports import is_loopback
+from pointsman.errors import ConfigError
 from pointsman.prompts import PromptPolicy
 from pointsman.routing import ModelPair
 
@@ -27,9 +33,12 @@ _VARIABLES = {
     UPSTREAM_VARIABLE: "upstream.address",
     "POINTSMAN_STRONG_MODEL": "pair.strong",
     "POINTSMAN_WEAK_MODEL": "pair.weak",
+    "POINTSMAN_KEYS_FILE": "keys_file",
+    "POINTSMAN_ALLOW_ANONYMOUS": "allow_anonymous",
     "POINTSMAN_GATEWAY_HOST": "host",
     "POINTSMAN_GATEWAY_METRICS_HOST": "metrics_host",
     "POINTSMAN_LOG_LEVEL": "log_level",
+    **MESH_VARIABLES,
 }
 
 OnScorerFailure = Literal["strong", "weak", "error"]
@@ -57,6 +66,9 @@ class UpstreamClientSettings(Settings, frozen=True, kw_only=True):
 
     address: str = "127.0.0.1:50052"
     """`host:port`, or any gRPC target."""
+    wait_seconds: PositiveSeconds = 10.0
+    """How long a request waits for an upstream to be connected before it is answered with 503. Low:
+    clients notice its restarts. High: while it is gone every client waits so long for the 503."""
 
 
 class GatewaySettings(ServerSettings, frozen=True, kw_only=True):
@@ -66,7 +78,17 @@ class GatewaySettings(ServerSettings, frozen=True, kw_only=True):
     """HTTP port (RouteLLM's); 0 takes any free one."""
     metrics_port: Port = 9100
     """Port of `/metrics`; 0 takes any free one."""
+    keys: Any = msgspec.UNSET
+    """API keys here instead of in a file: name → `sha256`, and optionally the `routers` and
+    `models` that its holder may use, as `pointsman.api_keys` has it."""
+    keys_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """YAML with API keys under `keys`. With keys, everything but the probes needs one; it is read
+    at start only."""
+    allow_anonymous: bool = False
+    """True lets the gateway listen beyond loopback without keys: whoever reaches it may use it.
+    Where there are keys it changes nothing."""
     pair: PairSettings = PairSettings()
+    mesh: MeshSettings = MeshSettings()
     scorer: ScorerClientSettings = ScorerClientSettings()
     upstream: UpstreamClientSettings = UpstreamClientSettings()
     prompt_policy: PromptPolicy = "last_user_turn"
@@ -92,9 +114,39 @@ def load(environ: Mapping[str, str]) -> GatewaySettings:
     Raises:
         ConfigError: Names file or variable, key path and value.
     """
-    return load_settings(GatewaySettings, environ.get(CONFIG_VARIABLE), environ, _VARIABLES)
+    path = environ.get(CONFIG_VARIABLE)
+    return load_settings(GatewaySettings, path, environ, _VARIABLES, MESH_SECRETS)
 
 
 def source(environ: Mapping[str, str]) -> str:
     """Returns where the settings come from, for messages to the operator."""
     return environ.get(CONFIG_VARIABLE) or "the gateway's defaults and environment"
+
+
+def api_keys(settings: GatewaySettings, source: str) -> dict[str, ApiKey]:
+    """Returns the API keys that are let in; empty where everybody is.
+
+    Args:
+        settings: The gateway's settings.
+        source: Where they come from, for messages.
+
+    Raises:
+        ConfigError: A key does not fit, there are two places of keys, or there is none and the
+            gateway would listen beyond loopback.
+    """
+    inline = settings.keys is not msgspec.UNSET
+    if inline and settings.keys_file is not None:
+        raise ConfigError(
+            f"{source} has keys, and keys_file is {settings.keys_file}; keep them in one place"
+        )
+    if inline:
+        return parse_keys(settings.keys, source)
+    if settings.keys_file is not None:
+        return read_keys_file(settings.keys_file)
+    if not (settings.allow_anonymous or is_loopback(settings.host)):
+        raise ConfigError(
+            f"host {settings.host} can be reached from other machines, and no API keys are "
+            "configured; make one with `pointsman keys create NAME --file keys.yaml` and set "
+            "POINTSMAN_KEYS_FILE=keys.yaml, or let everybody in with POINTSMAN_ALLOW_ANONYMOUS=true"
+        )
+    return {}

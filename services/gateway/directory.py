@@ -11,6 +11,7 @@ from pointsman.errors import PointsmanError, RouterNotReady, UnknownModel, Unkno
 from pointsman.routing import ModelPair, quote
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
+from services.gateway.callers import ANYBODY, Caller
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +62,27 @@ class Directory:
         """
         return self._not_ready_reason
 
-    def require_model(self, name: str) -> None:
-        """Raises UnknownModel if the upstream is known not to have the model."""
-        if self.models and all(model.name != name for model in self.models):
-            known = ", ".join(model.name for model in self.models)
+    def require_model(self, name: str, caller: Caller = ANYBODY) -> None:
+        """Raises UnknownModel if the upstream is known not to have the model.
+
+        The message names only models that the caller may use.
+        """
+        names = [model.name for model in self.models]
+        if names and name not in names:
+            known = ", ".join(filter(caller.may_use_model, names)) or "no others for this API key"
             raise UnknownModel(
                 f"The model {quote(name)} does not exist. There are {known}, and routers as "
                 "router-<name>-<threshold>; GET /v1/models lists them."
             )
 
-    def require_router(self, name: str) -> None:
-        """Raises UnknownRouter if the scorer is known not to have the router."""
-        if self.routers and all(router.name != name for router in self.routers):
-            known = ", ".join(router.name for router in self.routers)
+    def require_router(self, name: str, caller: Caller = ANYBODY) -> None:
+        """Raises UnknownRouter if the scorer is known not to have the router.
+
+        The message names only routers that the caller may use.
+        """
+        names = [router.name for router in self.routers]
+        if names and name not in names:
+            known = ", ".join(filter(caller.may_use_router, names)) or "no others for this API key"
             raise UnknownRouter(
                 f"The router {quote(name)} does not exist. There are {known}; GET /v1/models "
                 "lists them."

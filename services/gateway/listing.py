@@ -1,4 +1,7 @@
-"""`GET /v1/models`: the configured models, and each router with bars that can be asked for."""
+"""`GET /v1/models`: the configured models, and each router with bars that can be asked for.
+
+Each as far as the caller may use it.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from pointsman.scorer.v1 import scorer_pb2
+from services.gateway.callers import CALLER
 from services.gateway.directory import Directory
 from services.gateway.openai_errors import json_response
 
@@ -48,11 +52,17 @@ class ModelListing:
         self._created = created
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """Lists what the model field takes."""
-        models = [self._entry(m.name, m.provider) for m in self._directory.models]
+        """Lists what the model field takes from this caller."""
+        caller = request[CALLER]
+        models = [
+            self._entry(model.name, model.provider)
+            for model in self._directory.models
+            if caller.may_use_model(model.name)
+        ]
         routers = [
             self._router(field, router)
             for router in self._directory.routers
+            if caller.may_use_router(router.name)
             for field in model_fields(router)
         ]
         return json_response(200, msgspec.json.encode({"object": "list", "data": models + routers}))

@@ -11,7 +11,8 @@ class GatewayMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "pointsman_gateway_requests_total",
-            "Chat requests by router (direct: a model was named) and outcome.",
+            "Chat requests, and whatever was refused for its API key, by router (direct: a model"
+            " was named; none: not known) and outcome.",
             ["router", "outcome"],
             registry=registry,
         )
@@ -29,14 +30,15 @@ class GatewayMetrics:
         )
         self.request_seconds = Histogram(
             "pointsman_gateway_request_seconds",
-            "Seconds from a chat request's head to its answer's end.",
-            ["outcome"],
+            "Seconds from a chat request's head to its answer's end (answer: whole, stream).",
+            ["outcome", "answer"],
             buckets=LATENCY_BUCKETS_SECONDS,
             registry=registry,
         )
         self.stage_seconds = Histogram(
             "pointsman_gateway_stage_seconds",
-            "Seconds of a chat request's stages (read, score, complete).",
+            "Seconds of a chat request's stages: read, score, complete; head, the part of complete"
+            " until a stream begins.",
             ["stage"],
             buckets=LATENCY_BUCKETS_SECONDS,
             registry=registry,

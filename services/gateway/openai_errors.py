@@ -25,6 +25,8 @@ INTERNAL_MESSAGE = "Internal error. The gateway's log has this request's x-reque
 HTTP_BY_KIND: dict[str, HttpError] = {
     "invalid_request": HttpError(400, "invalid_request_error", None),
     "request_too_large": HttpError(413, "invalid_request_error", "request_too_large"),
+    "invalid_api_key": HttpError(401, "invalid_request_error", "invalid_api_key"),
+    "key_not_allowed": HttpError(403, "invalid_request_error", "key_not_allowed", "model"),
     "unknown_model": HttpError(404, "invalid_request_error", "model_not_found", "model"),
     "unknown_router": HttpError(404, "invalid_request_error", "model_not_found", "model"),
     "router_not_ready": HttpError(503, "server_error", "router_not_ready", retry=False),
@@ -54,6 +56,8 @@ def error_response(error: PointsmanError) -> web.Response:
     """Returns the response for an error."""
     http = HTTP_BY_KIND[error.kind]
     headers = {} if http.retry is None else {"x-should-retry": str(http.retry).lower()}
+    if http.status == 401:
+        headers["www-authenticate"] = "Bearer"  # RFC 9110 asks for it
     return json_response(http.status, error_object(error), headers)
 
 

@@ -45,11 +45,18 @@ class ScorerClient:
     Args:
         channel: To the scorer.
         timeout_seconds: For each call.
+        call_metadata: What goes with every call.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        timeout_seconds: float,
+        call_metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self._stub = scorer_pb2_grpc.ScorerServiceStub(channel)
         self._timeout_seconds = timeout_seconds
+        self._call_metadata = call_metadata
 
     async def score(self, router: str, prompt: str, request_id: str) -> pb.ScoreResponse:
         """Returns the prompt's win rate.
@@ -62,9 +69,14 @@ class ScorerClient:
             return await self._stub.Score(
                 pb.ScoreRequest(router=router, prompt=prompt),
                 timeout=self._timeout_seconds,
-                metadata=((REQUEST_ID_KEY, request_id),),
+                metadata=((REQUEST_ID_KEY, request_id), *self._call_metadata),
             )
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                logger.error(
+                    "the scorer refuses the gateway",
+                    extra={"request_id": request_id, "reason": error.details()},
+                )
             raise error_from_rpc(error, ERRORS_BY_STATUS) from error
 
     async def list_routers(self) -> pb.ListRoutersResponse:
@@ -75,7 +87,9 @@ class ScorerClient:
         """
         try:
             return await self._stub.ListRouters(
-                pb.ListRoutersRequest(), timeout=self._timeout_seconds
+                pb.ListRoutersRequest(),
+                timeout=self._timeout_seconds,
+                metadata=self._call_metadata,
             )
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error, ERRORS_BY_STATUS) from error

@@ -8,10 +8,10 @@ from pointsman.chassis.config import (
     Count,
     Port,
     PositiveCount,
-    ServerSettings,
     load_settings,
 )
-from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES
+from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES, GrpcServerSettings
+from pointsman.chassis.mesh import MESH_SECRETS, MESH_VARIABLES
 from pointsman.routers.bulk import cores
 from pointsman.routers.settings import BUILT_IN, RouterSettings
 from pointsman.routing import ROUTER_NAME, quote
@@ -26,10 +26,11 @@ _VARIABLES = {
     "POINTSMAN_SCORER_METRICS_HOST": "metrics_host",
     "POINTSMAN_SCORER_WORKERS": "workers",
     "POINTSMAN_LOG_LEVEL": "log_level",
+    **MESH_VARIABLES,
 }
 
 
-class ScorerSettings(ServerSettings, frozen=True, kw_only=True):
+class ScorerSettings(GrpcServerSettings, frozen=True, kw_only=True):
     """The scorer's settings."""
 
     port: Port = 50051
@@ -61,4 +62,5 @@ def load(environ: Mapping[str, str]) -> ScorerSettings:
     Raises:
         ConfigError: Names file or variable, key path and value.
     """
-    return load_settings(ScorerSettings, environ.get(CONFIG_VARIABLE), environ, _VARIABLES)
+    path = environ.get(CONFIG_VARIABLE)
+    return load_settings(ScorerSettings, path, environ, _VARIABLES, MESH_SECRETS)

@@ -38,6 +38,11 @@ class ScorerMetrics:
         self.queue_depth = Gauge(
             "pointsman_scorer_queue_depth", "Prompts waiting for a worker.", registry=registry
         )
+        self.queue_limit = Gauge(
+            "pointsman_scorer_queue_limit",
+            "Prompts that may wait for a worker; one more is refused.",
+            registry=registry,
+        )
         self.dropped = Counter(
             "pointsman_scorer_dropped_total",
             "Prompts dropped before computing because their caller had left.",
@@ -46,6 +51,12 @@ class ScorerMetrics:
         self.golden_difference = Gauge(
             "pointsman_scorer_golden_difference",
             "Largest difference between a bundle's golden win rates and this machine's.",
+            ["router"],
+            registry=registry,
+        )
+        self.golden_within_tolerance = Gauge(
+            "pointsman_scorer_golden_within_tolerance",
+            "1 if that difference is within the bundle's tolerance, else 0.",
             ["router"],
             registry=registry,
         )

@@ -95,6 +95,8 @@ class RouterTable:
             return self._not_ready(name, repr(error))
         if loaded.golden is not None:
             self._metrics.golden_difference.labels(name).set(loaded.golden.max_difference)
+            within = loaded.golden.verdict == "ok"
+            self._metrics.golden_within_tolerance.labels(name).set(within)
         if warning := _warning(loaded):
             logger.warning("router differs", extra={"router": name, "reason": warning})
         self._metrics.router_ready.labels(name).set(1)

@@ -20,7 +20,7 @@ async def serve(settings: ScorerSettings, stop: asyncio.Event) -> None:
     """Runs the scorer until `stop` is set; SERVING only once every router is checked and warm.
 
     Raises:
-        ConfigError: A port is taken, or not one router can score.
+        ConfigError: A port is taken, anybody could call, or not one router can score.
     """
     registry = new_registry()
     metrics = ScorerMetrics(registry)
@@ -36,7 +36,7 @@ async def serve(settings: ScorerSettings, stop: asyncio.Event) -> None:
     ):
         servicer = ScorerServicer(routers, pool, metrics)
         async with grpc_server(
-            settings.host,
+            settings,
             settings.port,
             setting=PORT_VARIABLE,
             register=lambda server: scorer_pb2_grpc.add_ScorerServiceServicer_to_server(

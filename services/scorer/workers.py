@@ -51,6 +51,7 @@ class InferencePool:
         self._clock = clock
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="infer")
         self._pending = 0
+        metrics.queue_limit.set(queue_limit)
         metrics.queue_depth.set_function(lambda: max(0, self._pending - workers))
 
     def __enter__(self) -> Self:

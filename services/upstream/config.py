@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from pointsman.chassis.config import Port, PositiveCount, ServerSettings, load_settings
-from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES
+from pointsman.chassis.config import Port, PositiveCount, load_settings
+from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES, GrpcServerSettings
+from pointsman.chassis.mesh import MESH_SECRETS, MESH_VARIABLES
 
 PORT_VARIABLE = "POINTSMAN_UPSTREAM_PORT"
 METRICS_PORT_VARIABLE = "POINTSMAN_UPSTREAM_METRICS_PORT"
@@ -18,10 +19,11 @@ _VARIABLES = {
     "POINTSMAN_UPSTREAM_HOST": "host",
     "POINTSMAN_UPSTREAM_METRICS_HOST": "metrics_host",
     "POINTSMAN_LOG_LEVEL": "log_level",
+    **MESH_VARIABLES,
 }
 
 
-class UpstreamSettings(ServerSettings, frozen=True, kw_only=True):
+class UpstreamSettings(GrpcServerSettings, frozen=True, kw_only=True):
     """The upstream's settings; models and providers stand in a file of their own."""
 
     port: Port = 50052
@@ -42,4 +44,5 @@ def load(environ: Mapping[str, str]) -> UpstreamSettings:
     Raises:
         ConfigError: Names file or variable, key path and value.
     """
-    return load_settings(UpstreamSettings, environ.get(CONFIG_VARIABLE), environ, _VARIABLES)
+    path = environ.get(CONFIG_VARIABLE)
+    return load_settings(UpstreamSettings, path, environ, _VARIABLES, MESH_SECRETS)

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pointsman.chassis.metrics import LATENCY_BUCKETS_SECONDS
+from pointsman.models_file import ModelSettings
 from pointsman.upstream.v1 import upstream_pb2 as pb
 
 
@@ -46,6 +47,17 @@ class UpstreamMetrics:
             ["model", "direction"],
             registry=registry,
         )
+        self.token_price = Gauge(
+            "pointsman_upstream_token_price_dollars",
+            "US dollars a token by the models file (direction: input, output); 0 if it has none.",
+            ["model", "direction"],
+            registry=registry,
+        )
+
+    def show_prices(self, model: str, prices: ModelSettings) -> None:
+        """Publishes a model's prices, so that dashboards can turn its tokens into dollars."""
+        self.token_price.labels(model, "input").set(prices.input_price_per_million / 1e6)
+        self.token_price.labels(model, "output").set(prices.output_price_per_million / 1e6)
 
     def observe(
         self, attempt: pb.Attempt, usage: pb.Usage | None, outcome: str, seconds: float

@@ -23,10 +23,12 @@ async def serve(settings: UpstreamSettings, catalogue: Catalogue, stop: asyncio.
     """Runs the upstream until `stop` is set.
 
     Raises:
-        ConfigError: A port is taken.
+        ConfigError: A port is taken, or anybody could call.
     """
     registry = new_registry()
     metrics = UpstreamMetrics(registry)
+    for endpoint in catalogue.endpoints():
+        metrics.show_prices(endpoint.model, endpoint.prices)
     with metrics_server(
         registry, settings.metrics_host, settings.metrics_port, setting=METRICS_PORT_VARIABLE
     ) as metrics_port:
@@ -35,7 +37,7 @@ async def serve(settings: UpstreamSettings, catalogue: Catalogue, stop: asyncio.
                 catalogue, ProviderClient(session, settings.body_limit_bytes), metrics
             )
             async with grpc_server(
-                settings.host,
+                settings,
                 settings.port,
                 setting=PORT_VARIABLE,
                 register=lambda server: upstream_pb2_grpc.add_UpstreamServiceServicer_to_server(

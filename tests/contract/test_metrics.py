@@ -15,7 +15,7 @@ NAMES = {
         "pointsman_gateway_requests": ["router", "outcome"],
         "pointsman_gateway_decisions": ["router", "choice"],
         "pointsman_gateway_fallbacks": ["reason"],
-        "pointsman_gateway_request_seconds": ["outcome"],
+        "pointsman_gateway_request_seconds": ["outcome", "answer"],
         "pointsman_gateway_stage_seconds": ["stage"],
         "pointsman_gateway_requests_in_flight": [],
     },
@@ -25,8 +25,10 @@ NAMES = {
         "pointsman_scorer_strong_win_rate": ["router"],
         "pointsman_scorer_stage_seconds": ["stage"],
         "pointsman_scorer_queue_depth": [],
+        "pointsman_scorer_queue_limit": [],
         "pointsman_scorer_dropped": [],
         "pointsman_scorer_golden_difference": ["router"],
+        "pointsman_scorer_golden_within_tolerance": ["router"],
         "pointsman_scorer_router_ready": ["router"],
     },
     UpstreamMetrics: {
@@ -35,6 +37,7 @@ NAMES = {
         "pointsman_upstream_request_seconds": ["model", "outcome"],
         "pointsman_upstream_headers_seconds": ["model"],
         "pointsman_upstream_tokens": ["model", "direction"],
+        "pointsman_upstream_token_price_dollars": ["model", "direction"],
     },
 }
 
@@ -52,4 +55,6 @@ def test_names_and_labels(instruments: Callable[[CollectorRegistry], object]) ->
 def test_no_label_is_free_text() -> None:
     """A label that a client can choose, or one a threshold, grows without end."""
     labels = {label for names in NAMES.values() for used in names.values() for label in used}
-    assert labels == {"router", "outcome", "choice", "reason", "stage", "model", "direction"}
+    assert labels == {
+        *("router", "outcome", "answer", "choice", "reason", "stage", "model", "direction")
+    }

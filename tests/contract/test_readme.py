@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pointsman.api_keys import read_keys_file
 from pointsman.chassis.config import convert
 from pointsman.cli.main import command_line
 from services.demo_provider import config as demo
@@ -22,7 +23,8 @@ from services.upstream.models import load_catalogue
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAML = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-MODELS = [text for text in YAML if "models:" in text]
+KEYS = [text for text in YAML if text.startswith("keys:")]
+MODELS = [text for text in YAML if "models:" in text and text not in KEYS]
 CONFIGS = [text for text in YAML if "benchmarks:" in text]
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 SHELL = re.findall(r"```sh\n(.*?)```(?:\n```\n(.*?)```)?", README, flags=re.DOTALL)
@@ -58,11 +60,22 @@ def test_models_files_load_as_they_stand(tmp_path: Path, text: str) -> None:
 
 def test_gateway_and_scorer_files_load_as_they_stand() -> None:
     """Keys and values of the examples are ones the services take."""
-    examples = [yaml.safe_load(text) for text in YAML if text not in [*MODELS, *CONFIGS]]
+    examples = [yaml.safe_load(text) for text in YAML if text not in [*KEYS, *MODELS, *CONFIGS]]
     kinds = {"prompt_policy": gateway.GatewaySettings, "routers": scorer.ScorerSettings}
     assert [next(key for key in kinds if key in example) for example in examples] == list(kinds)
     for example, settings in zip(examples, kinds.values(), strict=True):
         convert(example, settings, source="README.md")
+
+
+def test_keys_load_as_they_stand_in_a_file_and_in_the_gateways(tmp_path: Path) -> None:
+    """Whoever copies the example lets in whom it says."""
+    (text,) = KEYS
+    path = tmp_path / "keys.yaml"
+    path.write_text(text)
+    keys = read_keys_file(str(path))
+    inline = convert(yaml.safe_load(text), gateway.GatewaySettings, source="README.md")
+    assert gateway.api_keys(inline, "README.md") == keys
+    assert (keys["team-a"].routers, keys["team-a"].models) == (("mf",), ())
 
 
 def test_ports_of_the_table_are_the_defaults() -> None:

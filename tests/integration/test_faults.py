@@ -241,7 +241,8 @@ async def test_upstream_gone_is_503_and_the_gateway_lives(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
     """Its absence is told in OpenAI's shape; readiness is not a way to tell it."""
-    async with cluster(tmp_path, models_of(provider.url)) as running:
+    settings = {"upstream": {"wait_seconds": 0.1}}
+    async with cluster(tmp_path, models_of(provider.url), gateway=settings) as running:
         running.upstream.signal(signal.SIGKILL)
         await running.upstream.wait()
         for fields in ({}, {"stream": True}):

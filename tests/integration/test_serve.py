@@ -137,6 +137,30 @@ def _everything_written(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_before_anything_is_up_is_no_traceback(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C while the cluster's Python is still starting: its status, and not a word."""
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        "if 'POINTSMAN_SUPERVISOR_FD' in os.environ:\n"
+        f"    open({str(started)!r}, 'w').close()\n"
+        "    signal.pause()\n"
+    )
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await asyncio.to_thread(started.read_bytes)
+    child.send_signal(number)
+    _, told = await child.communicate()
+    assert (child.returncode, told) == (128 + number, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_one_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
     """No options at all: the demo provider answers; then exit status 0, and no process or file."""
     async with served(tmp_path) as running:

@@ -436,6 +436,13 @@ def test_wrong_construction_is_told_at_once(
         Controller(routers, STRONG, WEAK, config=config)
 
 
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_model_without_a_name_is_told_at_once(missing: Any) -> None:
+    """What `os.environ.get` gives for a variable that nobody has set."""
+    with pytest.raises(ConfigError, match="weak_model is empty"):
+        Controller(["length"], STRONG, missing, config=CONFIG)
+
+
 def test_a_yaml_file_configures(tmp_path: Path) -> None:
     """The same file that the command line reads."""
     path = tmp_path / "config.yaml"

@@ -137,10 +137,11 @@ def test_a_broken_line_is_named(tmp_path: Path, content: bytes, said: str) -> No
         (b'a\n"x\ny"\n1,2\n', r"line 4: 2 cells"),
         (b'a\n"x\n', r"line \d: not CSV"),
         (b"a\n\xff\n", r"line \d: not CSV"),
+        (b"a,b,a\n1,2,3\n", r"line 1: two columns are called `a`"),
     ],
 )
 def test_a_broken_csv_row_is_named(tmp_path: Path, content: bytes, said: str) -> None:
-    """A row that does not fit its header would silently shift its values."""
+    """A row that does not fit its header would silently shift its values, or lose one."""
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"rows\.csv, {said}"):

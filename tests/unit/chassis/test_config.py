@@ -5,7 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pointsman.chassis.config import ServerSettings, Settings, convert, load_settings, read_yaml
+from pointsman.chassis.config import (
+    Secret,
+    ServerSettings,
+    Settings,
+    convert,
+    load_settings,
+    read_yaml,
+)
 from pointsman.errors import ConfigError
 
 
@@ -14,6 +21,7 @@ class PeerSettings(Settings, frozen=True, kw_only=True):
 
     address: str = "127.0.0.1:1"
     timeout_seconds: float = 1.0
+    password: Secret | None = None
 
 
 class ToySettings(ServerSettings, frozen=True, kw_only=True):
@@ -185,3 +193,38 @@ def test_settings_are_strict_about_names_in_python_too() -> None:
     assert msgspec.structs.fields(ServerSettings)
     with pytest.raises(TypeError):
         ToySettings(prot=5)  # type: ignore[call-arg]
+
+
+def test_a_secret_comes_from_the_environment_and_shows_nowhere() -> None:
+    """Settings are printed by debuggers and tracebacks; the secret's one reader asks for it."""
+    settings = load_settings(
+        ToySettings, None, {"TOY_PASSWORD": "swordfish"}, {}, {"TOY_PASSWORD": "peer.password"}
+    )
+    assert settings.peer.password is not None
+    assert settings.peer.password.reveal() == "swordfish"
+    assert "swordfish" not in repr(settings)
+
+
+@pytest.mark.parametrize("value", ["swordfish", "[swordfish]", "{a: swordfish}", "12345678"])
+def test_a_secret_in_a_file_is_refused_and_not_repeated(write, value: str) -> None:
+    """Files of settings are committed and mailed; the error is too."""
+    path = write(f"peer: {{password: {value}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert path in caught.value.message
+    assert "peer.password" in caught.value.message
+    assert "swordfish" not in caught.value.message
+    assert "12345678" not in caught.value.message
+
+
+def test_an_error_elsewhere_does_not_repeat_a_secret(write) -> None:
+    """The secret is set last, when nothing can go wrong with the rest."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(
+            ToySettings,
+            write("port: soon"),
+            {"TOY_PASSWORD": "swordfish"},
+            VARIABLES,
+            {"TOY_PASSWORD": "peer.password"},
+        )
+    assert "swordfish" not in caught.value.message

@@ -5,7 +5,7 @@ import socket
 import grpc
 import pytest
 
-from pointsman.chassis.ports import address, port_errors, reachable
+from pointsman.chassis.ports import address, is_loopback, port_errors, reachable
 from pointsman.errors import ConfigError
 
 
@@ -28,6 +28,18 @@ def test_any_other_listener_is_reached_where_it_listens() -> None:
     """A listener on one address is not on loopback."""
     assert reachable("10.0.0.7", 5) == "10.0.0.7:5"
     assert reachable("::1", 5) == "[::1]:5"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.255.0.9", "::1", "localhost")),
+        *((host, False) for host in ("0.0.0.0", "::", "", "10.0.0.7", "127.example", "scorer")),
+    ],
+)
+def test_only_what_surely_stays_on_this_machine_is_loopback(host: str, expected: bool) -> None:
+    """A name may be anywhere, and a mistake here opens a service to the network."""
+    assert is_loopback(host) is expected
 
 
 @pytest.fixture

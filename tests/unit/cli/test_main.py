@@ -22,7 +22,17 @@ def test_help_lists_the_commands_and_is_a_success() -> None:
     """What a newcomer types first."""
     told = pointsman("--help")
     assert (told.returncode, told.stderr) == (0, b"")
-    for command in ("serve", "route", "score", "calibrate", "evaluate", "report", "data", "train"):
+    for command in (
+        "serve",
+        "keys",
+        "route",
+        "score",
+        "calibrate",
+        "evaluate",
+        "report",
+        "data",
+        "train",
+    ):
         assert f"\n    {command}".encode() in told.stdout
 
 
@@ -87,6 +97,27 @@ def test_a_reader_that_has_enough_is_141_without_a_word() -> None:
             pass
         assert child.wait() == 141
         assert child.stderr.read() == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("route", b"pointsman: [Errno 28] "), ("score", b"pointsman: standard output: cannot be ")],
+)
+def test_a_full_disk_is_1_with_one_line(command: str, said: bytes) -> None:
+    """Whoever redirects the output learns that it is not there."""
+    arguments = ["route", "x"] if command == "route" else ["score"]
+    with Path("/dev/full").open("wb") as full:
+        told = subprocess.run(
+            [*COMMAND, *arguments, "--router", "random"],
+            input=b'{"prompt": "Hello!"}\n',
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert told.returncode == 1
+    assert told.stderr.startswith(said)
+    assert told.stderr.count(b"\n") == 1
 
 
 def test_help_into_a_broken_pipe_is_quiet_too() -> None:

@@ -116,7 +116,9 @@ def test_a_router_without_calibration_says_so(
     absent = ("percentile", "calibration_prompts", "training_pair")
     assert [told[name] for name in absent] == [None, None, None]
     assert main(["route", PROMPT, "--config", theirs, "--router", "half"]) == 1
-    assert "has no calibration prompts" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "has no calibration prompts" in refused
+    assert "--threshold 0.5" in refused
     assert main(["route", "x", "--config", theirs, "--router", "half", "--threshold", "1"]) == 0
     assert "none: the router has no calibration prompts" in capsys.readouterr().out
 

@@ -223,6 +223,13 @@ def test_nobody_at_the_address_is_one_line(
     assert told.count("\n") == 1
 
 
+def test_a_proxy_is_for_providers(monkeypatch: pytest.MonkeyPatch, scorer: str) -> None:
+    """Behind a company's proxy a scorer is still found where it is."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert main(["route", PROMPTS[0], "--address", scorer]) == 0
+
+
 class Scripted(scorer_pb2_grpc.ScorerServiceServicer):
     """Another team's scorer: answers each batch as it is told."""
 

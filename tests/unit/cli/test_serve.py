@@ -53,11 +53,12 @@ def test_the_variables_are_those_of_the_services() -> None:
         *gateway._VARIABLES,
         *scorer._VARIABLES,
         *upstream._VARIABLES,
+        gateway.CONFIG_VARIABLE,
         scorer.CONFIG_VARIABLE,
     }
     used = {value for name, value in vars(cluster_settings).items() if name.endswith("_VARIABLE")}
     assert used <= known
-    assert len(used) == 8
+    assert len(used) == 9
 
 
 def test_options_become_variables_and_overrule_them(folder: Path) -> None:
@@ -107,6 +108,16 @@ def test_the_weak_model_has_a_provider_of_its_own_in_0_1_0(folder: Path) -> None
     assert "POINTSMAN_STRONG_API_KEY" not in added
 
 
+def test_a_key_goes_to_the_endpoint_it_was_given_for(folder: Path) -> None:
+    """--api-key belongs to --base-url: the weak model's own endpoint never sees it."""
+    flags = {"base_url": "https://strong.example/v1", "api_key": "sk-secret", **PAIR}
+    added, models = told(folder, alt_base_url=LOCAL, **flags)
+    assert models["providers"]["weak"] == {"base_url": LOCAL}
+    assert [name for name, value in added.items() if value == "sk-secret"] == [
+        "POINTSMAN_STRONG_API_KEY"
+    ]
+
+
 def test_names_as_litellm_has_them(folder: Path) -> None:
     """Clients say the name that the operator gave; the provider hears its own."""
     flags = {"strong_model": "groq/llama-3.3-70b", "weak_model": "ollama_chat/llama3"}
@@ -133,6 +144,24 @@ def test_a_models_file_names_the_pair(folder: Path) -> None:
     assert told(folder, models=str(path))[0]["POINTSMAN_STRONG_MODEL"] == "strong"
     with pytest.raises(ConfigError, match=r"no model `bigger`, only big, .* --strong-model"):
         told(folder, models=str(path), strong_model="bigger")
+
+
+def test_the_gateways_file_may_name_the_pair(folder: Path) -> None:
+    """As it may without `serve`; an option overrules it."""
+    models, file = folder / "mine.yaml", folder / "gateway.yaml"
+    entries = {name: {"provider": "p"} for name in ("big", "bigger", "small")}
+    models.write_text(yaml.safe_dump({"providers": {"p": {"base_url": LOCAL}}, "models": entries}))
+    file.write_text("pair: {strong: big, weak: small}\n")
+    given = {"POINTSMAN_MODELS": str(models), "POINTSMAN_GATEWAY_CONFIG": str(file)}
+    for flags, strong in (({}, "big"), ({"strong_model": "bigger"}, "bigger")):
+        environ, _ = cluster_environ(Flags(**flags), given, folder)
+        pair = gateway.load(environ).pair
+        assert (pair.strong, pair.weak) == (strong, "small")
+
+
+def test_keys_are_not_shown() -> None:
+    """An error with the options in it must not tell them."""
+    assert "sk-" not in repr(Flags(api_key="sk-secret", alt_api_key="sk-other"))
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,8 @@ def test_decisions_fallbacks_and_stages_are_counted(
         ("fallbacks_total", {"reason": "scorer_unavailable"}, 1),
         ("stage_seconds_count", {"stage": "score"}, 3),
         ("stage_seconds_sum", {"stage": "score"}, 3),
-        ("request_seconds_sum", {"outcome": "ok"}, 9),
+        ("request_seconds_sum", {"outcome": "ok", "answer": "whole"}, 9),
+        ("request_seconds_count", {"outcome": "ok", "answer": "stream"}, None),
         ("requests_in_flight", {}, 0),
     ]:
         assert registry.get_sample_value(f"pointsman_gateway_{name}", labels) == value, name

@@ -11,6 +11,7 @@ from pointsman.errors import ScorerUnavailable, UnknownModel, UnknownRouter, Ups
 from pointsman.routing import ModelPair
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
+from services.gateway.callers import Caller
 from services.gateway.directory import Directory
 
 PAIR = ModelPair(strong="big", weak="small")
@@ -77,6 +78,23 @@ async def test_with_both_models_it_is_ready(directory: Directory) -> None:
     assert "big, small, other" in model.value.message
     assert "`fm`" in router.value.message
     assert "random, mf" in router.value.message
+
+
+async def test_the_error_names_only_what_the_key_may_use(directory: Directory) -> None:
+    """Names of models can be a secret of another team's; a typing mistake must not tell them."""
+    await directory.refresh()
+    few = Caller("team-a", routers=("mf", "fm"), models=("small", "bigg"))
+    none = Caller("team-b", routers=("fm",), models=("bigg",))
+    for caller, models, routers in [
+        (few, "There are small, and", "There are mf;"),
+        (none, "There are no others for this API key, and", "There are no others for this API key"),
+    ]:
+        with pytest.raises(UnknownModel) as model:
+            directory.require_model("bigg", caller)
+        with pytest.raises(UnknownRouter) as router:
+            directory.require_router("fm", caller)
+        assert models in model.value.message
+        assert routers in router.value.message
 
 
 async def test_a_pair_that_does_not_exist_names_both_files(

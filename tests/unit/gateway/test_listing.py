@@ -1,6 +1,7 @@
 """`GET /v1/models`: every id in it can be asked for."""
 
 import json
+import re
 from typing import Any
 
 from aiohttp.test_utils import make_mocked_request
@@ -8,6 +9,7 @@ from aiohttp.test_utils import make_mocked_request
 from pointsman.routing import ModelPair, RouterRef, StrongShare, parse_model_field
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
+from services.gateway.callers import ANYBODY, CALLER, Caller
 from services.gateway.directory import Directory
 from services.gateway.listing import ModelListing, example
 
@@ -23,7 +25,9 @@ def router(name: str = "mf", *, median: float = 0.25, **fields: Any) -> scorer_p
     return scorer_pb2.Router(name=name, win_rate_percentiles=rates, **fields)
 
 
-async def listed(*routers: scorer_pb2.Router, models: Any = MODELS) -> list[dict[str, Any]]:
+async def listed(
+    *routers: scorer_pb2.Router, models: Any = MODELS, caller: Caller = ANYBODY
+) -> list[dict[str, Any]]:
     """Returns the entries of a listing."""
 
     async def list_models() -> upstream_pb2.ListModelsResponse:
@@ -34,7 +38,9 @@ async def listed(*routers: scorer_pb2.Router, models: Any = MODELS) -> list[dict
 
     directory = Directory(ModelPair("big", "small"), "x", list_models, list_routers)
     await directory.refresh()
-    response = await ModelListing(directory, 17).show(make_mocked_request("GET", "/v1/models"))
+    request = make_mocked_request("GET", "/v1/models")
+    request[CALLER] = caller
+    response = await ModelListing(directory, 17).show(request)
     body = json.loads(response.body)  # type: ignore[attr-defined]
     assert (response.status, body["object"]) == (200, "list")
     entries: list[dict[str, Any]] = body["data"]
@@ -87,6 +93,19 @@ def test_the_example_is_a_trained_router_that_is_ready() -> None:
     assert example([broken, control]) == "router-random-p50"
     assert example([broken]) == ""
     assert example([scorer_pb2.Router(name="theirs", ready=True)]) == "router-theirs-0.5"
+
+
+async def test_a_key_is_shown_only_what_it_may_use() -> None:
+    """What is offered must not be refused, and what is refused is nobody's business."""
+    routers = (router(ready=True), router("bert", ready=True))
+    for caller, expected in [
+        (Caller("a", routers=("mf",), models=()), ["router-mf"]),
+        (Caller("b", routers=(), models=("small", "gone")), ["small"]),
+        (Caller("c", routers=None, models=("big",)), ["big", "router-mf", "router-bert"]),
+    ]:
+        entries = await listed(*routers, caller=caller)
+        names = [re.sub(r"-p[1-9]0", "", entry["id"]) for entry in entries]
+        assert list(dict.fromkeys(names)) == expected
 
 
 async def test_an_empty_cluster_is_an_empty_list() -> None:

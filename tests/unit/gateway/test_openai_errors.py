@@ -9,7 +9,14 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from pointsman import errors
-from pointsman.errors import InvalidRequest, PointsmanError, RequestTooLarge, UnknownModel
+from pointsman.errors import (
+    InvalidKey,
+    InvalidRequest,
+    KeyNotAllowed,
+    PointsmanError,
+    RequestTooLarge,
+    UnknownModel,
+)
 from services.gateway.openai_errors import (
     HTTP_BY_KIND,
     INTERNAL_MESSAGE,
@@ -48,6 +55,15 @@ def test_every_error_is_an_http_error_in_openais_shape(kind: type[PointsmanError
     assert response.status == HTTP_BY_KIND[kind.kind].status
     assert error["message"] == "what went wrong"
     assert error["type"] == ("invalid_request_error" if response.status < 500 else "server_error")
+
+
+def test_a_refused_key_is_told_as_openai_tells_it() -> None:
+    """Clients raise AuthenticationError and PermissionDeniedError, and read the code."""
+    refused, forbidden = error_response(InvalidKey("no")), error_response(KeyNotAllowed("no"))
+    assert (refused.status, error_of(refused)["code"]) == (401, "invalid_api_key")
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert (forbidden.status, error_of(forbidden)["code"]) == (403, "key_not_allowed")
+    assert "www-authenticate" not in forbidden.headers
 
 
 def test_an_unknown_model_is_not_found_as_openai_says_it() -> None:

@@ -45,6 +45,7 @@ class FakeScorer(scorer_pb2_grpc.ScorerServiceServicer):
 
     async def ListRouters(self, request: pb.ListRoutersRequest, context: Any) -> Any:
         """Lists one router."""
+        self.metadata = dict(context.invocation_metadata())
         if self.status is not None:
             await context.abort(self.status, "in the scorer's words")
         return pb.ListRoutersResponse(routers=[pb.Router(name="mf", ready=True)])
@@ -259,3 +260,26 @@ async def test_a_listing_that_fails_is_an_error_of_ours(
     scorer.status = Code.UNAVAILABLE
     with pytest.raises(errors.ScorerUnavailable):
         await ScorerClient(channel, 30.0).list_routers()
+
+
+async def test_a_scorer_that_refuses_the_gateway_is_the_operators_trouble(
+    channel: grpc.aio.Channel, scorer: FakeScorer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request is answered, and the log has the words that say what to mend."""
+    scorer.status = Code.UNAUTHENTICATED
+    decision = await maker(channel).decide(REF, "Hello", "id-1")
+    assert decision.fallback == "scorer_unavailable"
+    (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert vars(record)["reason"] == "in the scorer's words"
+
+
+async def test_every_call_shows_the_gateways_credentials(
+    channel: grpc.aio.Channel, scorer: FakeScorer
+) -> None:
+    """Scoring and listing alike."""
+    client = ScorerClient(channel, 30.0, (("x-shown", "secret"),))
+    await client.score("mf", "Hello", "id-1")
+    assert scorer.metadata["x-shown"] == "secret"
+    scorer.metadata = {}
+    await client.list_routers()
+    assert scorer.metadata["x-shown"] == "secret"

@@ -115,6 +115,7 @@ def test_a_class_of_ones_own(own_class: str) -> None:
         ("their_router:Missing", "cannot load"),
         ("their_router", "cannot load"),
         (":", "cannot load"),
+        (".their_router:Class", "cannot load"),
         ("their_router:Stranger", "is neither a pointsman"),
     ],
 )

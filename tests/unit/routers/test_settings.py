@@ -76,6 +76,14 @@ def test_routellms_file_is_understood(write) -> None:
     assert config.load("mf").name == "mf"
 
 
+@pytest.mark.parametrize("checkpoint", ["7", "{repo: x}", "[a, 7]"])
+def test_a_checkpoint_may_be_anything(write, checkpoint: str) -> None:
+    """It is only told back to its writer."""
+    config = read_config(write(f"mf: {{checkpoint_path: {checkpoint}}}"))
+    (note,) = config.notes(["mf"])
+    assert "mf is Pointsman's own bundle, not " in note
+
+
 @pytest.mark.parametrize("name", ["bert", "sw_ranking"])
 def test_a_router_that_is_not_here_says_what_to_do(write, name: str) -> None:
     """Its checkpoint, which routers there are, and how to name a bundle."""
@@ -95,11 +103,12 @@ def test_an_unknown_router_lists_each_known_one_once(write) -> None:
 
 
 def test_routers_beside_the_file_can_be_named(write) -> None:
-    """A file of benchmarks alone takes no router away."""
+    """A file of benchmarks alone takes no router away, and `random` is as without a file."""
     config = read_config(write("benchmarks: {support: {file: support.jsonl}}"))
     assert config.routers == {}
     assert config.benchmarks["support"].file == "support.jsonl"
     assert config.load("mf").name == "mf"
+    assert config.load("random").revision == BUILT_IN.load("random").revision == "random-seed-0"
     assert router_names() == ["mf", "random"]
 
 
