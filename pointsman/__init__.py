@@ -22,5 +22,10 @@ except PackageNotFoundError:  # a checkout that nobody installed
 def __getattr__(name: str) -> object:
     """Returns the SDK's names; services and the command line start without what it needs."""
     if name in {"Controller", "RoutingError"}:
-        return getattr(importlib.import_module("pointsman.controller"), name)
+        try:
+            return getattr(importlib.import_module("pointsman.controller"), name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{name} needs {error.name}; run `pip install 'pointsman[sdk]'`", name=error.name
+            ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

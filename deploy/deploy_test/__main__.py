@@ -28,6 +28,13 @@ def main() -> int:
         metavar="FOLDER",
         help="keep what an engine of our own needs there, for the next time",
     )
+    parser.add_argument(
+        "--ca-bundle",
+        type=Path,
+        metavar="FILE",
+        help="certificates of the authority that stands before the package index, where a private "
+        "one does; for this machine's downloads only, never in an image",
+    )
     # How it starts itself in the namespaces.
     parser.add_argument("--isolated", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -41,7 +48,7 @@ def main() -> int:
         if succeeds("docker", "info") and _obtainable(python_image()):
             return _with_running_engine()
         check_machine()
-        return _with_own_engine(arguments.supplies)
+        return _with_own_engine(arguments.supplies, arguments.ca_bundle)
     except Missing as missing:
         print(f"deploy-test: {missing}", file=sys.stderr)
         return EXIT_CANNOT
@@ -65,7 +72,9 @@ def _obtainable(image: str) -> bool:
     return there or succeeds("docker", "pull", "--quiet", image)
 
 
-def _with_own_engine(kept: Path | None) -> int:
+def _with_own_engine(kept: Path | None, ca_bundle: Path | None) -> int:
+    if ca_bundle is not None and not ca_bundle.is_file():
+        raise Missing(f"--ca-bundle {ca_bundle}: there is no such file")
     print(
         "An engine of our own, away from this machine's network, with stand-ins for the base "
         "images: Debian's Python for Docker's, Debian's Prometheus for its makers', no Grafana.",
@@ -75,7 +84,7 @@ def _with_own_engine(kept: Path | None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="deploy-test-"))
     supplies_folder = (kept or folder / "supplies").absolute()
     supplies_folder.mkdir(parents=True, exist_ok=True)
-    supplies = Supplies(supplies_folder)
+    supplies = Supplies(supplies_folder, ca_bundle)
     try:
         fetched = (
             report.step("base image", supplies.fetch_base)

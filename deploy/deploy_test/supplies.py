@@ -45,10 +45,12 @@ class Supplies:
 
     Args:
         folder: An absolute path; made if it is not there.
+        ca_bundle: Certificates that pip trusts on its way to the index, instead of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ca_bundle: Path | None = None) -> None:
         self._folder = folder
+        self._trusting = ("--cert", ca_bundle.absolute()) if ca_bundle else ()
         self.base = folder / f"{_BASE_RELEASE}+{_PACKAGES.replace(',', '+')}.tar"
         """The root file system of both stand-ins."""
         self.wheels = folder / "wheels"
@@ -87,7 +89,8 @@ class Supplies:
             run(
                 *(Path(made, "venv/bin/pip"), "download", "--quiet", "--dest", self.wheels),
                 *("--disable-pip-version-check", "--python-version", "3.11"),
-                *("--only-binary=:all:", _TO_BUILD, f"{source}[gateway,scorer,upstream]"),
+                *("--only-binary=:all:", *self._trusting),
+                *(_TO_BUILD, f"{source}[gateway,scorer,upstream]"),
             )
         for own in self.wheels.glob("pointsman-*"):
             own.unlink()

@@ -31,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PointsmanError as error:
         print(f"pointsman: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except ModuleNotFoundError as error:  # `pip install pointsman` alone brings no router
+        print(
+            f"pointsman: {error.name} is not installed; run `pip install 'pointsman[eval]'`",
+            file=sys.stderr,
+        )
+        return EXIT_ERROR
     except BrokenPipeError:  # `pointsman score ... | head`
         _let_go_of_standard_output()
         return EXIT_BROKEN_PIPE
