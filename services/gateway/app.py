@@ -26,6 +26,7 @@ from services.gateway.directory import Directory
 from services.gateway.listing import ModelListing, example
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.probes import Probes
+from services.gateway.request import wait_before_body
 from services.gateway.scoring import SCORER_UNAVAILABLE, DecisionMaker, ScorerClient
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def build_app(
         middlewares=[with_request_id, with_openai_errors, with_caller(identify, metrics)]
     )
     app.on_response_prepare.append(show_request_id)
-    app.router.add_post("/v1/chat/completions", chat.create)
+    app.router.add_post("/v1/chat/completions", chat.create, expect_handler=wait_before_body)
     app.router.add_get("/v1/models", listing.show)
     app.router.add_get("/healthz", probes.healthz)
     app.router.add_get("/readyz", probes.readyz)

@@ -23,6 +23,12 @@ _REMEDY = (
 )
 
 
+_WEB_PAGE = (
+    "A web page sent this request, and without API keys none is answered: any page that is open in "
+    "a browser here could ask. Whoever runs this gateway can make keys with `pointsman keys create`."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Somebody who may call, and what they may use; None is everything.
@@ -95,7 +101,7 @@ class KeyRing:
 
 
 def with_caller(identify: Identify, metrics: GatewayMetrics) -> Middleware:
-    """Returns a middleware that lets nobody but probes in without a caller.
+    """Returns a middleware that lets nobody but probes in without a caller, nor a web page by itself.
 
     A request that is refused is counted and logged like one that was answered; its body is not
     read.
@@ -107,6 +113,9 @@ def with_caller(identify: Identify, metrics: GatewayMetrics) -> Middleware:
         if resource is None or resource.canonical not in OPEN_PATHS:
             try:
                 request[CALLER] = identify(request.headers.getall("authorization", ()))
+                # Browsers let any page post to loopback, and always say which page it was.
+                if request[CALLER].name is None and "origin" in request.headers:
+                    raise InvalidKey(_WEB_PAGE)
             except InvalidKey:
                 with recorded(request[REQUEST_ID], metrics):
                     raise

@@ -24,8 +24,15 @@ class ChatRequest(msgspec.Struct, frozen=True):
 _decoder = JsonDecoder[ChatRequest](ChatRequest)
 
 
+async def wait_before_body(request: web.Request) -> None:
+    """Holds back the `100 Continue` that aiohttp would send before anybody has looked at the key.
+
+    A route's `expect_handler`; `read_body` sends it.
+    """
+
+
 async def read_body(request: web.Request, limit_bytes: int) -> bytes:
-    """Returns the whole body.
+    """Returns the whole body; a client that waits for leave to send it is given it here.
 
     Raises:
         RequestTooLarge: It is over the limit: told before it is read if the client says its length,
@@ -36,6 +43,9 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise InvalidRequest("The request body is compressed; send it without content-encoding.")
+    if request.headers.get("expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer
     body = bytearray()
     try:
         async for part in request.content.iter_any():

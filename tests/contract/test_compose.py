@@ -51,7 +51,9 @@ def test_scorer_can_be_scaled() -> None:
 def test_mesh_leads_nowhere() -> None:
     """The scorer has nobody to talk to outside; what has, has a network of its own for it."""
     assert PROJECT["networks"]["mesh"] == {"internal": True}
-    assert SERVICES["scorer"]["networks"] == SERVICES["demo-provider"]["networks"] == ["mesh"]
+    assert PROJECT["networks"]["demo"] == {"internal": True}
+    assert SERVICES["scorer"]["networks"] == ["mesh"]
+    assert SERVICES["demo-provider"]["networks"] == ["demo"]
     others = [
         network
         for service in SERVICES.values()
@@ -59,7 +61,7 @@ def test_mesh_leads_nowhere() -> None:
         if network != "mesh"
     ]
     # Two services that share two networks are found twice by name, and Prometheus counts both.
-    assert sorted(others) == ["clients", "metrics", "metrics", "providers"]
+    assert sorted(others) == ["clients", "demo", "demo", "metrics", "metrics", "providers"]
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -275,6 +275,26 @@ def test_the_body_of_a_refused_request_is_not_taken_for_a_request(keyed: Running
     assert b"router-random" not in answers
 
 
+async def test_a_body_is_asked_for_only_when_the_key_is_known(keyed: RunningCluster) -> None:
+    """Whoever waits for leave to send 32 MiB hears 401 at once; who has a key is told to go on."""
+    host, port = keyed.gateway.announcement.address.split(":")
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head + b"content-length: 33554432\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+    with socket.create_connection((host, int(port))) as connection:
+        known = b"authorization: Bearer " + RIGHT + b"\r\n"
+        connection.sendall(head + known + b"content-length: 33554433\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+    async with keyed.http.post(
+        f"{keyed.url}/v1/chat/completions",
+        json={"model": "weak", "messages": HELLO},
+        headers=bearer(EVERYTHING),
+        expect100=True,
+    ) as response:
+        assert response.status == 200
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.binary(max_size=200) | st.binary(max_size=80).map(lambda key: b"Bearer " + key),

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -160,8 +160,18 @@ async def test_a_signal_before_anything_is_up_is_no_traceback(
     assert (child.returncode, told) == (128 + number, b"")
 
 
+@pytest.fixture
+def hangup_not_ignored() -> Iterator[None]:
+    """A test run under nohup hands its deafness down to the processes it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_one_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
+async def test_one_signal_stops_everything(
+    tmp_path: Path, number: signal.Signals, hangup_not_ignored: None
+) -> None:
     """No options at all: the demo provider answers; then exit status 0, and no process or file."""
     async with served(tmp_path) as running:
         async with aiohttp.ClientSession() as http, http.get(f"{running.url}/readyz") as response:

@@ -158,3 +158,38 @@ async def test_a_refused_request_is_counted_and_logged_without_its_key(
     (line,) = [vars(one) for one in caplog.records if one.getMessage() == "request"]
     assert (line["request_id"], line["status"], line["key"]) == ("mine-1", 401, None)
     assert KEY not in caplog.text + str([vars(one) for one in caplog.records])
+
+
+async def test_a_web_page_needs_a_key(registry: CollectorRegistry) -> None:
+    """Any page in a browser may post to loopback unasked, and somebody would pay for it."""
+
+    async def tell(request: web.Request) -> web.Response:
+        return web.Response(text=await request.text())
+
+    def identify(authorization: Sequence[str]) -> Caller:
+        return RING.identify(authorization) if authorization else ANYBODY
+
+    app = web.Application(
+        middlewares=[
+            with_request_id,
+            with_openai_errors,
+            with_caller(identify, GatewayMetrics(registry)),
+        ]
+    )
+    app.router.add_post("/v1/chat/completions", tell)
+    app.router.add_get("/readyz", tell)
+    page = {"origin": "https://example.com", "content-type": "text/plain"}
+    async with TestServer(app) as server, aiohttp.ClientSession() as http:
+        chat = server.make_url("/v1/chat/completions")
+        for origin in (page, {"origin": "null"}, {"Origin": "http://127.0.0.1:6060"}):
+            async with http.post(chat, data="{}", headers=origin) as refused:
+                assert refused.status == 401
+                assert "pointsman keys create" in await refused.text()
+        async with http.post(chat, data="{}") as plain:
+            assert plain.status == 200
+        async with http.post(
+            chat, data="{}", headers={**page, "authorization": f"Bearer {KEY}"}
+        ) as known:
+            assert known.status == 200
+        async with http.get(server.make_url("/readyz"), headers=page) as probe:
+            assert probe.status == 200
