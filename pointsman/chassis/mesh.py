@@ -47,7 +47,10 @@ REFUSAL = (
 )
 _SHORTEST_TOKEN = 32
 _TOKEN = re.compile(r"[!-~]+")
-_HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
+_OPEN = frozenset(
+    f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/{method}"
+    for method in ("Check", "Watch")
+)
 
 
 class MeshSettings(Settings, frozen=True, kw_only=True):
@@ -225,7 +228,7 @@ class TokenRequired(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Returns the method's handler, or one that refuses."""
         details = handler_call_details
-        if details.method.startswith(_HEALTH) or self._shown(details.invocation_metadata):
+        if details.method in _OPEN or self._shown(details.invocation_metadata):
             return await continuation(details)
         return _REFUSING
 

@@ -25,7 +25,7 @@ _REMEDY = (
 
 _WEB_PAGE = (
     "A web page sent this request, and without API keys none is answered: any page that is open in "
-    "a browser here could ask. Whoever runs this gateway can make keys with `pointsman keys create`."
+    "a browser here could ask. Whoever runs this gateway makes keys with `pointsman keys create`."
 )
 
 
@@ -101,7 +101,7 @@ class KeyRing:
 
 
 def with_caller(identify: Identify, metrics: GatewayMetrics) -> Middleware:
-    """Returns a middleware that lets nobody but probes in without a caller, nor a web page by itself.
+    """Returns a middleware that lets in who may call, and probes; no web page without a key.
 
     A request that is refused is counted and logged like one that was answered; its body is not
     read.
