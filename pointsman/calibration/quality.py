@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pointsman.calibration.share import checked_win_rates, strong_counts
 from pointsman.errors import ConfigError
+from pointsman.extras import needed_from
 
 Method = Literal["clopper-pearson", "hoeffding-bentkus"]
 
@@ -269,12 +270,7 @@ def _is_binary(losses: NDArray[np.float64]) -> bool:
 
 
 def _scipy_special() -> ModuleType:
-    try:
+    with needed_from("eval", "a promise about quality"):
         from scipy import special
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "a promise about quality needs scipy, which is not installed; run "
-            "`pip install 'pointsman[eval]'`"
-        ) from error
     module: ModuleType = special
     return module

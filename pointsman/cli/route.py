@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pointsman.cli.extras import needed_from
 from pointsman.errors import ConfigError, InvalidRequest
+from pointsman.extras import needed_from
 from pointsman.routing import (
     Bar,
     Choice,

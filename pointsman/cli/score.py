@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from pointsman.cli.extras import needed_from
 from pointsman.cli.route import add_source
+from pointsman.extras import needed_from
 from pointsman.json_text import RawObject
 from pointsman.rows import STANDARD, Row, raw, read_rows, row_format, write_rows
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pointsman.cli.extras import needed_from
+from pointsman.extras import needed_from
 
 _EXAMPLES = """\
 examples:

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from pointsman.errors import ConfigError
+from pointsman.extras import needed_from
 
 _EXAMPLES = """\
 examples:
@@ -63,13 +63,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: torch or the encoder is not installed, or the data cannot be read.
     """
-    try:
+    with needed_from("train", "training"):
         from pointsman.training.mf import TrainSettings, train_mf
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"training needs {error.name}, which is not installed; run "
-            "`pip install 'pointsman[train]'`"
-        ) from error
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = TrainSettings(data=args.data, out=args.out, cache=args.cache, seed=args.seed)
     folder = train_mf(settings)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pointsman.errors import ConfigError, ProviderError, ProviderNonsense, ProviderUnauthorized
 from pointsman.evaluation.judging import Ask, Messages
+from pointsman.extras import needed_from
 from pointsman.providers import ModelAddress
 from pointsman.routing import quote
 
@@ -38,13 +39,8 @@ async def asking(
     Raises:
         ConfigError: The client is not installed.
     """
-    try:
+    with needed_from("eval", "asking models"):
         import openai
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"asking models needs {error.name}, which is not installed; run "
-            "`pip install 'pointsman[eval]'`"
-        ) from error
     options: dict[str, Any] = {}
     if temperature is not None:
         options["temperature"] = temperature

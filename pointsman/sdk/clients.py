@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pointsman.errors import ConfigError
+from pointsman.extras import needed_from
 from pointsman.providers import address_of
 from pointsman.routing import quote
 
@@ -92,13 +93,8 @@ class ModelClients:
                 f"there is no key for {self.name} at {address.base_url}: set {address.api_key_env} "
                 "or pass api_key, strong_api_key or weak_api_key (any text if it asks for none)"
             )
-        try:
+        with needed_from("sdk", "calling models"):
             import openai
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"calling models needs {error.name}, which is not installed; run "
-                "`pip install 'pointsman[sdk]'`"
-            ) from error
         client = getattr(openai, kind)(base_url=address.base_url, api_key=key or _PLACEHOLDER_KEY)
         if address.api_key_env != _OPENAI_KEY:  # nobody else's business
             client.organization = client.project = None
