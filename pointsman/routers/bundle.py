@@ -11,9 +11,11 @@ appears by one rename, so an interrupted save leaves the old bundle or the new, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from io import BufferedReader
 from pathlib import Path
 
 import msgspec
@@ -36,6 +38,14 @@ from pointsman.routers.manifest import (
 
 MANIFEST_NAME = "manifest.json"
 BLOBS_NAME = "blobs"
+DATA_ENDING = "_data"
+"""Of a role: the external weights of the graph whose role stands before it. They may be larger
+than memory, so they are verified in pieces and never held."""
+
+_REMEDY = (
+    "restore it from the package or make the bundle again with `pointsman train` or `pointsman "
+    "import`"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,23 +54,39 @@ class Bundle:
 
     manifest: Manifest
     contents: Mapping[str, bytes]
-    """Role → content. Provenance files stay on disk: `read_file` reads them."""
+    """Role → content. Provenance files stay on disk, `read_file` reads them; so does the data of a
+    large graph, which the runtime maps from there."""
 
     folder: Path
     """The folder that holds the manifest."""
 
     @property
     def quantiles(self) -> NDArray[np.float64]:
-        """Return float64[1001]: win rates at the calibration set's 0, 0.1, ..., 100 %."""
-        return np.asarray(self.manifest.calibration.quantiles, dtype=np.float64)
+        """Return float64[1001]: win rates at the calibration set's 0, 0.1, ..., 100 %.
 
-    def percentile(self, strong_win_rate: float) -> float:
-        """Return the percentage of calibration prompts at or below this rate, in [0, 100]."""
-        return percentile_among(self.quantiles, strong_win_rate)
+        float64[0] for a bundle without calibration.
+        """
+        calibration = self.manifest.calibration
+        return np.asarray(calibration.quantiles if calibration else (), dtype=np.float64)
 
-    def check_golden(self, router: Router) -> GoldenReport:
-        """Score the golden prompts with ``router`` on this machine and compare."""
-        return check_golden(self.manifest.name, self.manifest.golden, router)
+    def check_golden(self, router: Router) -> GoldenReport | None:
+        """Score the golden prompts with ``router`` on this machine and compare.
+
+        None for a bundle without golden prompts.
+        """
+        golden = self.manifest.golden
+        return check_golden(self.manifest.name, golden, router) if golden else None
+
+    def graph(self, role: str) -> bytes | Path:
+        """Return an ONNX graph, or its file where its weights are a file beside it.
+
+        Raises:
+            ConfigError: the bundle has no file in this role.
+        """
+        content = self.read_file(role)
+        if role + DATA_ENDING not in self.manifest.files:
+            return content
+        return _blob_path(self.folder, self.manifest.files[role])
 
     def read_file(self, role: str) -> bytes:
         """Return the verified content of any file of the bundle.
@@ -108,12 +134,14 @@ def load_bundle(folder: Path) -> Bundle:
         RouterNotReady: a file is missing or differs from its checksum; names file and hashes.
     """
     manifest = read_manifest(folder)
-    # The training prompts' digests play no part in scoring, and starting need not wait for them.
-    contents = {
-        role: _read_blob(folder, manifest, role)
-        for role in manifest.files
-        if role not in PROVENANCE_ROLES
-    }
+    contents: dict[str, bytes] = {}
+    for role in manifest.files:
+        if role.endswith(DATA_ENDING):
+            _verify_blob(folder, manifest, role)
+        # The training prompts' digests play no part in scoring, and starting need not wait for
+        # them.
+        elif role not in PROVENANCE_ROLES:
+            contents[role] = _read_blob(folder, manifest, role)
     return Bundle(manifest=manifest, contents=contents, folder=folder)
 
 
@@ -181,23 +209,44 @@ def file_entry(data: bytes, suffix: str) -> FileEntry:
     return FileEntry(sha256=sha256(data).hexdigest(), bytes=len(data), suffix=suffix)
 
 
+def _blob_path(folder: Path, entry: FileEntry) -> Path:
+    return folder.parent / BLOBS_NAME / entry.name
+
+
 def _read_blob(folder: Path, manifest: Manifest, role: str) -> bytes:
     entry = manifest.files.get(role)
     if entry is None:
         roles = ", ".join(sorted(manifest.files))
         raise ConfigError(f"bundle {manifest.name!r} has no {role!r} file; it has: {roles}")
-    path = folder.parent / BLOBS_NAME / entry.name
-    remedy = "restore it from the package or make the bundle again with `pointsman train`"
+    with _open_blob(folder, manifest, role) as stream:
+        data = stream.read()
+    _compare(folder, manifest, role, sha256(data).hexdigest(), len(data))
+    return data
+
+
+def _verify_blob(folder: Path, manifest: Manifest, role: str) -> None:
+    with _open_blob(folder, manifest, role) as stream:
+        found = file_digest(stream, "sha256").hexdigest()
+        _compare(folder, manifest, role, found, stream.tell())
+
+
+@contextmanager
+def _open_blob(folder: Path, manifest: Manifest, role: str) -> Iterator[BufferedReader]:
+    path = _blob_path(folder, manifest.files[role])
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            yield stream
     except OSError as error:
         raise RouterNotReady(
-            f"router {manifest.name!r}: its {role} file {path} cannot be read: {error}; {remedy}"
+            f"router {manifest.name!r}: its {role} file {path} cannot be read: {error}; {_REMEDY}"
         ) from error
-    found = sha256(data).hexdigest()
+
+
+def _compare(folder: Path, manifest: Manifest, role: str, found: str, length: int) -> None:
+    entry = manifest.files[role]
     if found != entry.sha256:
         raise RouterNotReady(
-            f"router {manifest.name!r}: its {role} file {path} is damaged: SHA-256 {found} "
-            f"({len(data)} bytes), expected {entry.sha256} ({entry.bytes} bytes); {remedy}"
+            f"router {manifest.name!r}: its {role} file {_blob_path(folder, entry)} is damaged: "
+            f"SHA-256 {found} ({length} bytes), expected {entry.sha256} ({entry.bytes} bytes); "
+            f"{_REMEDY}"
         )
-    return data

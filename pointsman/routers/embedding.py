@@ -1,5 +1,6 @@
-"""Prompt texts → embeddings, on this machine: the first half of every embedding-based router.
+"""Prompt texts → embeddings: the first half of every embedding-based router.
 
+The encoder here runs on this machine; an endpoint's client, elsewhere, keeps `TextEmbedder` too.
 The graph pools inside (several layers' token means and the token deviation from one forward
 pass), so Python sees one vector per text. Texts go through one at a time: dynamic int8 picks its
 activation scale per tensor, so a neighbour in the batch would change a prompt's embedding, and on
@@ -11,6 +12,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -27,7 +29,7 @@ its last permitted token. The tokenizer itself truncates only after it has read 
 prompt of a million characters would cost it about a second."""
 
 
-class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True):
+class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How texts become vectors; part of a bundle's manifest and of its revision."""
 
     max_tokens: int
@@ -36,6 +38,10 @@ class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     dimension: int
     """Length d of one embedding."""
+
+    model: str = ""
+    """Name of the embedding model behind an OpenAI-compatible endpoint; empty for the encoder in
+    the bundle."""
 
     @property
     def max_characters(self) -> int:
@@ -57,15 +63,26 @@ def clean_text(text: str, max_characters: int) -> str:
     return start
 
 
+class TextEmbedder(Protocol):
+    """What turns texts into embeddings, on this machine or elsewhere."""
+
+    @property
+    def settings(self) -> EmbedderSettings:
+        """Limits, and the length of an embedding."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32[n, d], row i for text i, whatever the other texts are."""
+
+
 class Embedder:
     """Texts → float32[n, d] through one ONNX graph; one instance serves all threads."""
 
-    def __init__(self, graph: bytes, tokenizer: bytes, settings: EmbedderSettings) -> None:
+    def __init__(self, graph: bytes | Path, tokenizer: bytes, settings: EmbedderSettings) -> None:
         """Open the session and the tokenizer.
 
         Args:
             graph: an ONNX model with int64 inputs ``input_ids`` and ``attention_mask`` [1, t]
-                and one output float32[1, d], already pooled.
+                and one output float32[1, d], already pooled; its file, if weights lie beside it.
             tokenizer: the text of a ``tokenizer.json``.
             settings: limits and the expected dimension.
 
@@ -74,8 +91,9 @@ class Embedder:
                 not the one the settings name.
         """
         self.settings = settings
-        self._tokenizer = _open_tokenizer(tokenizer, settings.max_tokens)
-        self._session = _open_session(graph)
+        self._tokenizer = open_tokenizer(tokenizer)
+        self._tokenizer.enable_truncation(max_length=settings.max_tokens)
+        self._session = open_session(graph)
         outputs = self._session.get_outputs()
         found = outputs[0].shape[-1]
         if found != settings.dimension:
@@ -119,17 +137,30 @@ def _int8_is_exact() -> bool:
         return False
 
 
-def _open_tokenizer(text: bytes, max_tokens: int) -> Tokenizer:
+def open_tokenizer(text: bytes) -> Tokenizer:
+    """Return the tokenizer of a ``tokenizer.json``, without padding or truncation of its own.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         tokenizer = Tokenizer.from_str(text.decode("utf-8"))
     except Exception as error:  # the Rust library raises bare Exception
         raise ConfigError(f"the bundle's tokenizer cannot be read: {error}") from error
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=max_tokens)
+    tokenizer.no_truncation()
     return tokenizer
 
 
-def _open_session(graph: bytes) -> ort.InferenceSession:
+def open_session(graph: bytes | Path) -> ort.InferenceSession:
+    """Return a session on one thread of the CPU.
+
+    Args:
+        graph: an ONNX model, or the file of one whose weights lie in files beside it.
+
+    Raises:
+        ConfigError: onnxruntime refuses the graph.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -131,15 +131,25 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     training_pair: TrainingPair
     embedder: EmbedderSettings
+    """How prompts become vectors. A ``causal_llm`` reads them itself: its ``max_tokens`` is the
+    prompt format's, its ``dimension`` the number of labels."""
+
     data: tuple[DataSource, ...]
     seed: int
     figures: dict[str, str]
     """Quality figures as text with their intervals, under a name that says what was measured."""
 
-    calibration: Calibration
-    golden: Golden
     files: dict[str, FileEntry]
-    """Role (``encoder``, ``tokenizer``, ``weights``, ``training_prompts``) → file."""
+    """Role → file. ``mf``: encoder, tokenizer, weights; ``sw_ranking``: encoder, tokenizer, index;
+    ``bert``: encoder, tokenizer, head; without encoder and tokenizer where an endpoint embeds.
+    ``causal_llm``: decoder, tokenizer, format. Weights that do not fit into a graph of 2 GB:
+    encoder_data, decoder_data. All may have training_prompts."""
+
+    calibration: Calibration | None = None
+    """None for a checkpoint that was imported without prompts to calibrate on."""
+
+    golden: Golden | None = None
+    """None for a checkpoint whose embeddings were not at hand when it was imported."""
 
 
 def revision_of(

@@ -9,7 +9,6 @@ code, which has no bias). For a fixed pair this is linear in x, so the pair's
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from zipfile import BadZipFile
 
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointsman.errors import ConfigError
-from pointsman.routers.base import Router
-from pointsman.routers.embedding import Embedder
+from pointsman.routers.base import EmbeddingRouter
+from pointsman.routers.embedding import TextEmbedder
+from pointsman.routers.log_odds import sigmoid
 from pointsman.routing import ModelPair
 
 
@@ -101,34 +101,18 @@ class BilinearWeights:
             raise ConfigError(f"the bundle's mf weights cannot be read: {error}") from error
 
 
-def sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return 1 / (1 + exp(-x)) without overflow, same shape."""
-    result: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * log_odds))
-    return result
-
-
-class MatrixFactorizationRouter(Router):
+class MatrixFactorizationRouter(EmbeddingRouter):
     """The collapsed form for one model pair: an embedding and one dot product per prompt."""
 
-    def __init__(self, embedder: Embedder, weights: BilinearWeights, pair: ModelPair) -> None:
+    def __init__(self, embedder: TextEmbedder, weights: BilinearWeights, pair: ModelPair) -> None:
         """Collapse the weights for the pair.
 
         Raises:
             ConfigError: a model of the pair has no vector, or the weights were trained on
                 embeddings of another dimension.
         """
-        trained, given = weights.projection.shape[1], embedder.settings.dimension
-        if trained != given:
-            raise ConfigError(
-                f"mf was trained on embeddings of {trained} numbers and the embedder gives "
-                f"{given}; train it again with this embedder"
-            )
-        self._embedder = embedder
+        super().__init__(embedder, "mf", weights.projection.shape[1])
         self._vector, self._bias = weights.collapse(pair)
-
-    def strong_win_rates(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Return float32[n] in [0, 1], same order."""
-        return self.win_rates_of(self._embedder.embed(prompts))
 
     def win_rates_of(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32[n] in [0, 1] for float32[n, d] that are embedded already."""

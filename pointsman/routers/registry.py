@@ -10,18 +10,24 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointsman.errors import ConfigError, RouterNotReady, UnknownRouter
 from pointsman.routers.base import OnePromptAtATime, Router
+from pointsman.routers.bert import BertRouter, ClassifierHead
 from pointsman.routers.bundle import MANIFEST_NAME, Bundle, load_bundle, percentile_among
-from pointsman.routers.embedding import Embedder
+from pointsman.routers.causal_llm import CausalRouter, PromptFormat
+from pointsman.routers.embedding import Embedder, EmbedderSettings, TextEmbedder
+from pointsman.routers.forms import FORMS, FormGate, FormRouter
 from pointsman.routers.manifest import QUANTILE_COUNT, GoldenReport
 from pointsman.routers.mf import BilinearWeights, MatrixFactorizationRouter
 from pointsman.routers.random_baseline import RandomRouter
+from pointsman.routers.sw_ranking import SimilarityIndex, SimilarityRouter
 from pointsman.routing import ModelPair
 
 SHIPPED_BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
@@ -58,8 +64,8 @@ class LoadedRouter:
     own, nor for random draws without a seed."""
 
     golden: GoldenReport | None = None
-    """How this machine compares with the one the bundle was made on; None without a bundle.
-    Never ``refused``: such a router is not loaded."""
+    """How this machine compares with the one the bundle was made on; None without a bundle, and
+    for one that has no golden win rates. Never ``refused``: such a router is not loaded."""
 
     def percentile(self, strong_win_rate: float) -> float:
         """Return the percentage of calibration prompts at or below this rate, in [0, 100].
@@ -78,6 +84,7 @@ def load_router(
     bundle: Path | None = None,
     factory: str | None = None,
     options: Mapping[str, Any] | None = None,
+    embedder: TextEmbedder | None = None,
 ) -> LoadedRouter:
     """Load a router and check it against its golden win rates.
 
@@ -87,10 +94,13 @@ def load_router(
         bundle: the folder of one bundle, whatever its name.
         factory: ``package.module:Class`` of a router of your own, or of RouteLLM's.
         options: keyword arguments for the class (``seed`` for ``random``); bundles take none.
+        embedder: embeds the prompts for a bundle without an encoder of its own, and is not used
+            for any other router.
 
     Raises:
         UnknownRouter: nothing has this name; lists what there is.
-        ConfigError: the class, its options or the manifest are wrong.
+        ConfigError: the class, its options or the manifest are wrong, or the bundle's prompts are
+            embedded elsewhere and ``embedder`` is missing or of another dimension.
         RouterNotReady: a file is damaged, or the golden win rates differ grossly.
     """
     arguments = dict(options or {})
@@ -99,14 +109,14 @@ def load_router(
     if factory is not None:
         return _load_class(name, factory, arguments)
     if bundle is not None:
-        return _load_bundled(name, bundle, arguments)
+        return _load_bundled(name, bundle, arguments, embedder)
     if name == RANDOM_NAME:
         return _load_random(arguments)
     folder = (bundles_dir or SHIPPED_BUNDLES) / name
     if name not in router_names(bundles_dir):
         known = ", ".join(router_names(bundles_dir))
         raise UnknownRouter(f"no router is called {name!r}; there are: {known}")
-    return _load_bundled(name, folder, arguments)
+    return _load_bundled(name, folder, arguments, embedder)
 
 
 def router_names(bundles_dir: Path | None = None) -> list[str]:
@@ -129,7 +139,9 @@ def _load_random(options: dict[str, Any]) -> LoadedRouter:
     )
 
 
-def _load_bundled(name: str, folder: Path, options: dict[str, Any]) -> LoadedRouter:
+def _load_bundled(
+    name: str, folder: Path, options: dict[str, Any], embedder: TextEmbedder | None
+) -> LoadedRouter:
     if options:
         raise ConfigError(
             f"router {name!r} comes from a bundle, which takes no options; remove "
@@ -140,18 +152,19 @@ def _load_bundled(name: str, folder: Path, options: dict[str, Any]) -> LoadedRou
     if kind not in BUNDLE_KINDS:
         known = ", ".join(sorted(BUNDLE_KINDS))
         raise ConfigError(f"the bundle at {folder} is of kind {kind!r}; this version reads {known}")
-    router = BUNDLE_KINDS[kind](bundle)
+    router = BUNDLE_KINDS[kind](name, bundle, embedder)
     golden = bundle.check_golden(router)
-    if golden.verdict == "refused":
+    if golden is not None and golden.verdict == "refused":
         raise RouterNotReady(golden.message)
+    calibration = bundle.manifest.calibration
     return LoadedRouter(
         name=name,
         router=router,
         revision=bundle.manifest.revision,
         training_pair=_pair_of(bundle),
         quantiles=bundle.quantiles,
-        calibration_prompts=bundle.manifest.calibration.description,
-        calibration_count=bundle.manifest.calibration.prompts,
+        calibration_prompts=calibration.description if calibration else "",
+        calibration_count=calibration.prompts if calibration else None,
         golden=golden,
     )
 
@@ -199,14 +212,69 @@ def _construct(name: str, router_class: type[BuiltT], options: dict[str, Any]) -
         ) from error
 
 
-def _load_mf(bundle: Bundle) -> Router:
-    return MatrixFactorizationRouter(
-        Embedder(
-            bundle.read_file("encoder"), bundle.read_file("tokenizer"), bundle.manifest.embedder
-        ),
-        BilinearWeights.from_bytes(bundle.read_file("weights")),
-        _pair_of(bundle),
-    )
+def _load_mf(name: str, bundle: Bundle, embedder: TextEmbedder | None) -> Router:
+    embedder = _embedder_of(name, bundle, embedder)
+    pair = _pair_of(bundle)
+    weights = BilinearWeights.from_bytes(bundle.read_file("weights"))
+    if "gate" not in bundle.manifest.files:
+        return MatrixFactorizationRouter(embedder, weights, pair)
+    others = [BilinearWeights.from_bytes(bundle.read_file(f"weights_{form}")) for form in FORMS[1:]]
+    gate = FormGate.from_bytes(bundle.read_file("gate"))
+    return FormRouter(embedder, gate, [weights, *others], pair)
+
+
+def _load_sw_ranking(name: str, bundle: Bundle, embedder: TextEmbedder | None) -> Router:
+    index = SimilarityIndex.from_bytes(bundle.read_file("index"))
+    return SimilarityRouter(_embedder_of(name, bundle, embedder), index)
+
+
+def _load_bert(name: str, bundle: Bundle, embedder: TextEmbedder | None) -> Router:
+    head = ClassifierHead.from_bytes(bundle.read_file("head"))
+    return BertRouter(_embedder_of(name, bundle, embedder), head)
+
+
+def _load_causal_llm(_name: str, bundle: Bundle, _embedder: TextEmbedder | None) -> Router:
+    prompt_format = PromptFormat.from_bytes(bundle.read_file("format"))
+    return CausalRouter(bundle.graph("decoder"), bundle.read_file("tokenizer"), prompt_format)
+
+
+_encoders: WeakValueDictionary[tuple[str, str, EmbedderSettings], Embedder] = WeakValueDictionary()
+"""Checksums of graph and tokenizer, and limits → the encoder, while a router has it."""
+
+_opening = Lock()
+
+
+def _embedder_of(name: str, bundle: Bundle, embedder: TextEmbedder | None) -> TextEmbedder:
+    """Return what embeds a bundle's prompts; routers over one encoder share its session."""
+    settings = bundle.manifest.embedder
+    if settings.model:
+        return _remote_embedder(name, settings, embedder)
+    graph, tokenizer = bundle.graph("encoder"), bundle.read_file("tokenizer")
+    files = bundle.manifest.files
+    key = (files["encoder"].sha256, files["tokenizer"].sha256, settings)
+    with _opening:
+        found = _encoders.get(key)
+        if found is None:
+            found = _encoders[key] = Embedder(graph, tokenizer, settings)
+    return found
+
+
+def _remote_embedder(
+    name: str, settings: EmbedderSettings, embedder: TextEmbedder | None
+) -> TextEmbedder:
+    if embedder is None:
+        raise ConfigError(
+            f"router {name!r} has its prompts embedded by {settings.model} and no endpoint is "
+            f"named; write `$.routers.{name}.embeddings` ({{}} is OpenAI's own)"
+        )
+    given = embedder.settings.dimension
+    if given != settings.dimension:
+        raise ConfigError(
+            f"router {name!r} was trained on embeddings of {settings.dimension} numbers "
+            f"({settings.model}) and the endpoint gives {given}; name its model at "
+            f"`$.routers.{name}.embeddings`"
+        )
+    return embedder
 
 
 def _pair_of(bundle: Bundle) -> ModelPair:
@@ -214,5 +282,10 @@ def _pair_of(bundle: Bundle) -> ModelPair:
     return ModelPair(strong=pair.strong, weak=pair.weak)
 
 
-BUNDLE_KINDS: Mapping[str, Callable[[Bundle], Router]] = {"mf": _load_mf}
-"""Kind of a manifest → how its files become a router."""
+BUNDLE_KINDS: Mapping[str, Callable[[str, Bundle, TextEmbedder | None], Router]] = {
+    "mf": _load_mf,
+    "sw_ranking": _load_sw_ranking,
+    "bert": _load_bert,
+    "causal_llm": _load_causal_llm,
+}
+"""Kind of a manifest → how its files become a router, given its name and who embeds elsewhere."""

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pointsman.errors import ConfigError
-from pointsman.routers.base import Router
-from pointsman.routers.bulk import cores, win_rates
+from pointsman.routers.base import EmbeddingRouter, Router
+from pointsman.routers.bulk import cores, threads_for, win_rates
+from pointsman.routers.embedding import EmbedderSettings
 from pointsman.routers.random_baseline import RandomRouter
 from pointsman.routers.registry import LoadedRouter
 
@@ -35,6 +36,27 @@ class Meeting(Router):
         return np.full(len(prompts), 0.5, dtype=np.float32)
 
 
+class Gathering:
+    """Embeds a text only once sixteen threads ask; its model is an endpoint's, or its own."""
+
+    def __init__(self, model: str) -> None:
+        self.settings = EmbedderSettings(max_tokens=9, dimension=1, model=model)
+        self._barrier = Barrier(16)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns the texts as numbers."""
+        self._barrier.wait()
+        return np.asarray([[float(text)] for text in texts], dtype=np.float32)
+
+
+class Embedded(EmbeddingRouter):
+    """Says the embedding itself."""
+
+    def win_rates_of(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns the only column."""
+        return embeddings[:, 0]
+
+
 @pytest.mark.parametrize("threads", [1, 3, None])
 def test_results_keep_the_order_of_the_prompts(threads: int | None) -> None:
     """As many as there were prompts, each the one that serving would give."""
@@ -54,6 +76,18 @@ def test_the_trained_router_scores_as_alone(shipped_router: LoadedRouter) -> Non
 def test_threads_work_at_the_same_time() -> None:
     """Two prompts are in the router at once; otherwise this would never end."""
     assert list(win_rates(Meeting(), ["", ""], threads=2)) == [0.5, 0.5]
+
+
+def test_an_endpoint_is_asked_by_many_threads() -> None:
+    """They wait for it; with one a core this would never end."""
+    router = Embedded(Gathering("text-embedding-3-small"), "mf", 1)
+    prompts = [str(number / 32) for number in range(32)]
+    assert list(win_rates(router, prompts)) == [number / 32 for number in range(32)]
+
+
+def test_an_encoder_here_gets_a_thread_a_core() -> None:
+    """More would only fight for them."""
+    assert threads_for(Embedded(Gathering(""), "mf", 1)) == threads_for(Fixed()) == cores()
 
 
 def test_an_endless_stream_is_read_no_further_than_needed() -> None:

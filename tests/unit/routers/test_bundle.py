@@ -105,7 +105,7 @@ def test_an_edited_manifest_is_refused(saved: Path, rewrite: Callable[..., None]
         load_bundle(saved)
 
 
-@pytest.mark.parametrize("fields", [{"format_version": 2}, {"seed": "x"}, {"calibration": None}])
+@pytest.mark.parametrize("fields", [{"format_version": 2}, {"seed": "x"}, {"calibration": {}}])
 def test_an_unreadable_manifest_names_the_remedy(
     saved: Path, rewrite: Callable[..., None], fields: dict[str, object]
 ) -> None:

@@ -145,15 +145,3 @@ def test_a_router_that_scores_otherwise_is_refused(tmp_path: Path) -> None:
     path.write_bytes(msgspec.json.encode(manifest))
     with pytest.raises(RouterNotReady, match="'mf' is refused: golden prompt 0"):
         load_router("mf", bundles_dir=tmp_path / "bundles")
-
-
-def test_a_kind_from_the_future_is_named(saved: Path, tmp_path: Path) -> None:
-    """A bundle this version cannot read says which kinds it can."""
-    path = saved / "manifest.json"
-    manifest = msgspec.json.decode(path.read_bytes())
-    with pytest.raises(ConfigError, match=r"ONNX|tokenizer"):
-        load_router("toy", bundles_dir=tmp_path)
-    manifest["kind"] = "oracle"
-    path.write_bytes(msgspec.json.encode(manifest))
-    with pytest.raises(ConfigError, match="edited"):
-        load_router("toy", bundles_dir=tmp_path)

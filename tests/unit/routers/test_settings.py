@@ -6,8 +6,20 @@ import pytest
 import yaml
 
 from pointsman.errors import ConfigError, UnknownRouter
+from pointsman.routers.bundle import file_entry, save_bundle
+from pointsman.routers.embedding import EmbedderSettings
+from pointsman.routers.imported import IMPORTED_FROM
+from pointsman.routers.manifest import Manifest, TrainingPair, revision_of
 from pointsman.routers.registry import SHIPPED_BUNDLES, router_names
-from pointsman.routers.settings import BUILT_IN, EXAMPLE_CONFIG, RouterSettings, read_config
+from pointsman.routers.routellm_config import ROUTELLM_PAIR
+from pointsman.routers.settings import (
+    BUILT_IN,
+    EXAMPLE_CONFIG,
+    RouterSettings,
+    config_of,
+    read_config,
+)
+from pointsman.routing import ModelPair
 
 ROUTELLM = """
 sw_ranking:
@@ -71,7 +83,11 @@ def test_routellms_file_is_understood(write) -> None:
     assert set(config.routers) == {"sw_ranking", "bert", "causal_llm", "mf", "random"}
     assert config.routers["mf"] == RouterSettings()
     (note,) = config.notes(["random", "mf", "bert"])
-    for words in (path, "routellm/mf_gpt4_augmented", "thresholds", "pointsman calibrate"):
+    bundles = Path(path).parent / "bundles"
+    for words in (
+        *(path, "routellm/mf_gpt4_augmented", "thresholds", "pointsman calibrate"),
+        f"`pointsman import mf routellm/mf_gpt4_augmented --out {bundles}`",
+    ):
         assert words in note
     assert config.load("mf").name == "mf"
 
@@ -93,6 +109,96 @@ def test_a_router_that_is_not_here_says_what_to_do(write, name: str) -> None:
             ask(name)
         for words in (f"router {name}", "routellm/", "--routers mf random", "{bundle: ...}"):
             assert words in str(refused.value)
+        assert f"import it with `pointsman import {name} " in str(refused.value)
+
+
+def test_the_command_for_a_checkpoint_is_whole(write) -> None:
+    """Every data set, the embeddings, and the pair where it is not RouteLLM's."""
+    config = read_config(write(ROUTELLM))
+    bundles = Path(config.source).parent / "bundles"
+    assert config.replaced["sw_ranking"].command == (
+        "pointsman import sw_ranking lmsys/lmsys-arena-human-preference-55k "
+        "routellm/gpt4_judge_battles --embeddings routellm/arena_battles_embeddings "
+        f"--out {bundles}"
+    )
+    other = read_config(write("mf: {checkpoint_path: a b, strong_model: gpt-4-0314}"))
+    assert other.replaced["mf"].command == (
+        "pointsman import mf 'a b' --strong-model gpt-4-0314 --weak-model "
+        f"mixtral-8x7b-instruct-v0.1 --out {bundles}"
+    )
+
+
+@pytest.fixture
+def imported(tmp_path: Path):
+    """Saves what `pointsman import` would write, under any name, and returns its folder."""
+
+    def save(name: str, kind: str, origin: str, pair: ModelPair = ROUTELLM_PAIR, model="") -> Path:
+        files = {"weights": file_entry(b"weights", ".npz")}
+        training_pair = TrainingPair(strong=pair.strong, weak=pair.weak)
+        embedder = EmbedderSettings(max_tokens=9, dimension=3, model=model)
+        manifest = Manifest(
+            format_version=1,
+            name=name,
+            kind=kind,
+            revision=revision_of(kind, training_pair, embedder, files),
+            training_pair=training_pair,
+            embedder=embedder,
+            data=(),
+            seed=0,
+            figures={IMPORTED_FROM: origin},
+            files=files,
+        )
+        return save_bundle(manifest, {"weights": b"weights"}, tmp_path / "bundles")
+
+    return save
+
+
+def test_an_imported_checkpoint_is_used(write, imported) -> None:
+    """Found beside the file by what it was made of; where an endpoint embeds, it is OpenAI's."""
+    mf = imported("theirs", "mf", "routellm/mf_gpt4_augmented", model="text-embedding-3-small")
+    bert = imported("bert", "bert", "routellm/bert_gpt4_augmented")
+    ranking = imported(
+        *("sw", "sw_ranking"),
+        "lmsys/lmsys-arena-human-preference-55k, routellm/gpt4_judge_battles, "
+        "routellm/arena_battles_embeddings",
+        model="text-embedding-3-small",
+    )
+    config = read_config(write(ROUTELLM))
+    assert config.routers["mf"].bundle == str(mf)
+    assert config.routers["bert"] == RouterSettings(bundle=str(bert))
+    assert config.routers["sw_ranking"].bundle == str(ranking)
+    for name in ("mf", "sw_ranking"):
+        embeddings = config.routers[name].embeddings
+        assert embeddings is not None
+        assert embeddings.base_url == "https://api.openai.com/v1"
+    assert set(config.replaced) == {"causal_llm"}
+    assert config.notes(["mf", "bert", "sw_ranking"]) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "origin", "pair"),
+    [
+        ("bert", "routellm/mf_gpt4_augmented", ROUTELLM_PAIR),
+        ("mf", "routellm/mf", ROUTELLM_PAIR),
+        ("mf", "routellm/mf_gpt4_augmented", ModelPair(strong="gpt-4-0314", weak="claude-1")),
+    ],
+)
+def test_another_import_is_not_it(write, imported, kind: str, origin: str, pair: ModelPair) -> None:
+    """Another kind, another checkpoint, another pair: the win rates would be others."""
+    imported("mf", kind, origin, pair)
+    config = read_config(write(ROUTELLM))
+    assert config.routers["mf"] == RouterSettings()
+    assert "mf" in config.replaced
+
+
+def test_a_mapping_finds_bundles_in_the_working_folder(
+    imported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller's configuration lies in no folder of its own."""
+    imported("mf", "mf", "routellm/mf_gpt4_augmented")
+    monkeypatch.chdir(tmp_path)
+    values = {"mf": {"checkpoint_path": "routellm/mf_gpt4_augmented"}}
+    assert config_of(values, source="config").routers["mf"].bundle == str(Path("bundles", "mf"))
 
 
 def test_an_unknown_router_lists_each_known_one_once(write) -> None:
