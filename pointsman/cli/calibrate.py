@@ -221,6 +221,7 @@ def _by_quality(
     from pointsman.calibration import labelled, quality
     from pointsman.calibration.reports import quality_report
     from pointsman.calibration.sample import scored_sample
+    from pointsman.sdk.embeddings import endpoint_embedder
 
     promise = quality.Promise(
         max_loss=args.max_loss,
@@ -232,7 +233,7 @@ def _by_quality(
         strong_score=args.strong_score_field or labelled.LabelledFields.strong_score,
         weak_score=args.weak_score_field or labelled.LabelledFields.weak_score,
     )
-    routers = [config.load(name) for name in names]
+    routers = [config.load(name, endpoint_embedder) for name in names]
     rows = labelled.read_labelled(args.labelled, fields, promise.score_range)
     quality.require_rows(len(rows.prompts), promise)
     if rows.repeated:
@@ -266,8 +267,9 @@ def _samples(
 ) -> Iterator[Sample]:
     """Returns the win rates to calibrate each router on: of the user's prompts, or its own."""
     from pointsman.calibration.sample import known_sample, scored_sample
+    from pointsman.sdk.embeddings import endpoint_embedder
 
-    routers = [config.load(name) for name in names]
+    routers = [config.load(name, endpoint_embedder) for name in names]
     data = args.data
     if args.battles_dataset is not None and _is_file(args.battles_dataset):
         data = args.battles_dataset

@@ -20,6 +20,7 @@ from pointsman.errors import ConfigError, UnknownRouter
 from pointsman.models_file import ModelsFile, read_models_file
 from pointsman.providers import address_of
 from pointsman.routers.bulk import cores
+from pointsman.routers.endpoint_settings import encoder_of
 from pointsman.routers.settings import BUILT_IN, RouterSettings, ToolsConfig, read_config
 from pointsman.routing import quote
 
@@ -105,6 +106,9 @@ def _checked(config: ToolsConfig, name: str) -> RouterSettings:
     for: the scorer says what else is wrong with them.
     """
     settings = config.settings_of(name)
+    if settings.embeddings is not None:
+        encoder_of(name, settings.bundle)  # its endpoint is asked by the scorer, and costs money
+        return settings
     if settings.factory is None:
         config.load(name)
         return settings

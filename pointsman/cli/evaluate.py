@@ -192,6 +192,7 @@ def loaded_routers(measuring: Measuring, names: Sequence[str]) -> list[LoadedRou
         RouterNotReady: A file of it is damaged.
     """
     from pointsman.evaluation.controls import DESCRIPTIONS
+    from pointsman.sdk.embeddings import endpoint_embedder
 
     unique = list(dict.fromkeys(names))
     for name in unique:
@@ -199,7 +200,7 @@ def loaded_routers(measuring: Measuring, names: Sequence[str]) -> list[LoadedRou
             raise ConfigError(f"a router may not be called {name} here: so is one of the controls")
     for note in measuring.config.notes(unique):
         print(note, file=sys.stderr)
-    return [measuring.config.load(name) for name in unique]
+    return [measuring.config.load(name, endpoint_embedder) for name in unique]
 
 
 def need_matplotlib(remedy: str) -> None:

@@ -9,6 +9,7 @@ from pointsman.errors import PointsmanError, RouterNotReady
 from pointsman.routers.bulk import win_rates
 from pointsman.routers.registry import LoadedRouter
 from pointsman.routers.settings import read_config
+from pointsman.sdk.embeddings import endpoint_embedder
 
 
 def local_router(config: str | None, name: str) -> LoadedRouter:
@@ -23,7 +24,7 @@ def local_router(config: str | None, name: str) -> LoadedRouter:
     """
     read = read_config(config)
     try:
-        loaded = read.load(name)
+        loaded = read.load(name, endpoint_embedder)
     except PointsmanError:
         raise
     except Exception as error:  # somebody else's class

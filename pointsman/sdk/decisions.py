@@ -16,6 +16,7 @@ from pointsman.routers.registry import LoadedRouter
 from pointsman.routers.settings import ToolsConfig
 from pointsman.routing import Choice, decide, parse_model_field, quote
 from pointsman.sdk.arguments import RoutingError, as_mapping
+from pointsman.sdk.embeddings import endpoint_embedder
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def load_routers(
     """
     routers: dict[str, LoadedRouter] = {}
     for name in tqdm(names, desc="Loading routers", disable=not progress_bar):
-        routers[name] = loaded = config.load(name)
+        routers[name] = loaded = config.load(name, endpoint_embedder)
         if loaded.golden is not None and loaded.golden.verdict != "ok":
             logger.warning(loaded.golden.message)
     for note in config.notes(names):

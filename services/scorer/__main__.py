@@ -1,5 +1,6 @@
 """`python -m services.scorer`; with `--healthcheck`, whether the one that runs here is ready."""
 
+import asyncio
 import os
 import sys
 
@@ -18,10 +19,13 @@ def run() -> int:
     if healthcheck.asked_for():
         return healthcheck.grpc_health("scorer", PLACE)
     from pointsman.chassis.lifecycle import main
-    from services.scorer.config import load
+    from services.scorer.config import ScorerSettings, load
     from services.scorer.serve import serve
 
-    return main("scorer", lambda: load(os.environ), serve)
+    async def serve_routers(settings: ScorerSettings, stop: asyncio.Event) -> None:
+        await serve(settings, os.environ, stop)
+
+    return main("scorer", lambda: load(os.environ), serve_routers)
 
 
 if __name__ == "__main__":

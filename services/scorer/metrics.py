@@ -30,7 +30,7 @@ class ScorerMetrics:
         )
         self.stage_seconds = Histogram(
             "pointsman_scorer_stage_seconds",
-            "Seconds a prompt spent in a stage (queue, infer).",
+            "Seconds a prompt spent in a stage (embed at an endpoint, queue, infer).",
             ["stage"],
             buckets=STAGE_BUCKETS_SECONDS,
             registry=registry,
@@ -64,5 +64,30 @@ class ScorerMetrics:
             "pointsman_scorer_router_ready",
             "1 if the router can score, else 0.",
             ["router"],
+            registry=registry,
+        )
+        self.embedding_requests = Counter(
+            "pointsman_scorer_embedding_requests_total",
+            "Requests to embeddings endpoints by outcome, each try counted.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.embedding_request_seconds = Histogram(
+            "pointsman_scorer_embedding_request_seconds",
+            "Seconds until an embeddings endpoint had answered, or had not.",
+            buckets=STAGE_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.embedding_batch_size = Histogram(
+            "pointsman_scorer_embedding_batch_size",
+            "Prompts in a request to an embeddings endpoint.",
+            buckets=[2.0**power for power in range(12)],
+            registry=registry,
+        )
+        self.embedding_lookups = Counter(
+            "pointsman_scorer_embedding_lookups_total",
+            "Prompts to embed by where the embedding was: kept, asked for already (shared), or "
+            "asked for now.",
+            ["outcome"],
             registry=registry,
         )

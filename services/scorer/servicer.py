@@ -4,13 +4,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import grpc
+import numpy as np
 
 from pointsman.chassis.grpc_server import request_id
 from pointsman.errors import InvalidRequest, PointsmanError
+from pointsman.routers.base import EmbeddingRouter
 from pointsman.routers.registry import LoadedRouter
 from pointsman.scorer.v1 import scorer_pb2 as pb
 from pointsman.scorer.v1 import scorer_pb2_grpc
@@ -22,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 4096
 Context = grpc.aio.ServicerContext[Any, Any]
+_NO_LIMIT: AbstractAsyncContextManager[None] = nullcontext()
 
 
 class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
@@ -36,7 +40,7 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         """Scores one prompt."""
         async with self._counted(request.router, context):
             router = self._routers[request.router]
-            timed = await self._win_rate(router, request.prompt)
+            timed = await self._win_rate(router, request.prompt, context)
             return pb.ScoreResponse(
                 strong_win_rate=timed.value,
                 router=router.name,
@@ -58,7 +62,7 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
                     f"{len(prompts)} prompts in a batch; send at most {MAX_BATCH} at a time"
                 )
             results: list[pb.PromptWinRate] = [pb.PromptWinRate() for _ in prompts]
-            await self._fill(results, enumerate(prompts), router)
+            await self._fill(results, enumerate(prompts), router, context)
             return pb.ScoreBatchResponse(
                 router=router.name, revision=router.revision, win_rates=results
             )
@@ -74,10 +78,16 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         results: list[pb.PromptWinRate],
         numbered: Iterator[tuple[int, str]],
         router: LoadedRouter,
+        context: Context,
     ) -> None:
+        client = self._routers.embedder(router.name)
+        inferring = asyncio.Semaphore(self._pool.workers)
+        # An endpoint's requests want to be filled; the workers' queue still sees `workers` at most.
+        lane_count = client.settings.max_batch if client is not None else self._pool.workers
+
         async def lane() -> None:
             for index, prompt in numbered:  # shared: each lane takes the next prompt
-                timed = await self._win_rate(router, prompt)
+                timed = await self._win_rate(router, prompt, context, inferring)
                 results[index] = pb.PromptWinRate(
                     strong_win_rate=timed.value,
                     percentile=percentile(router, timed.value),
@@ -87,13 +97,25 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
 
         try:
             async with asyncio.TaskGroup() as lanes:
-                for _ in range(self._pool.workers):
+                for _ in range(lane_count):
                     lanes.create_task(lane())
         except* PointsmanError as errors:
             raise errors.exceptions[0] from None
 
-    async def _win_rate(self, router: LoadedRouter, prompt: str) -> Timed[float]:
-        timed = await self._pool.run(lambda: float(router.router.strong_win_rates([prompt])[0]))
+    async def _win_rate(
+        self,
+        router: LoadedRouter,
+        prompt: str,
+        context: Context,
+        inferring: AbstractAsyncContextManager[object] = _NO_LIMIT,
+    ) -> Timed[float]:
+        infer = partial(router.router.strong_win_rates, [prompt])
+        client = self._routers.embedder(router.name)
+        if client is not None and isinstance(router.router, EmbeddingRouter):
+            row = await client.embed(prompt, context.time_remaining())
+            infer = partial(router.router.win_rates_of, row[np.newaxis])
+        async with inferring:
+            timed = await self._pool.run(lambda: float(infer()[0]))
         if not 0.0 <= timed.value <= 1.0:  # another team's router; NaN fails here too
             raise ValueError(f"router {router.name} returned {timed.value}, not a rate in [0, 1]")
         self._metrics.strong_win_rate.labels(router.name).observe(timed.value)

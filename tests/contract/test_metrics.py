@@ -30,6 +30,10 @@ NAMES = {
         "pointsman_scorer_golden_difference": ["router"],
         "pointsman_scorer_golden_within_tolerance": ["router"],
         "pointsman_scorer_router_ready": ["router"],
+        "pointsman_scorer_embedding_requests": ["outcome"],
+        "pointsman_scorer_embedding_request_seconds": [],
+        "pointsman_scorer_embedding_batch_size": [],
+        "pointsman_scorer_embedding_lookups": ["outcome"],
     },
     UpstreamMetrics: {
         "pointsman_upstream_requests": ["model", "outcome"],
