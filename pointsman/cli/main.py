@@ -6,14 +6,25 @@ import sys
 from collections.abc import Sequence
 
 from pointsman import __version__
-from pointsman.cli import calibrate, data, evaluate, keys, report, route, score, serve, train
+from pointsman.cli import (
+    calibrate,
+    data,
+    evaluate,
+    import_checkpoint,
+    keys,
+    report,
+    route,
+    score,
+    serve,
+    train,
+)
 from pointsman.errors import PointsmanError
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-_COMMANDS = (serve, keys, route, score, calibrate, evaluate, report, data, train)
+_COMMANDS = (serve, keys, route, score, calibrate, evaluate, report, data, train, import_checkpoint)
 """In the order in which people meet them."""
 
 

@@ -1,13 +1,13 @@
 """Which routers there are: the `routers` of a configuration file, ours or RouteLLM's.
 
 RouteLLM's file is a mapping from router name to the keyword arguments of its class, with
-checkpoints on the Hugging Face hub. Its keys are understood; a checkpoint that is no bundle of
-ours is replaced by the bundle of that router's name, and the notes say so.
+checkpoints on the Hugging Face hub. Its keys are understood; a checkpoint that `pointsman import`
+has not made a bundle of is replaced by the bundle of that router's name, and the notes say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import msgspec
 
 from pointsman.chassis.config import Settings, convert, read_yaml
 from pointsman.errors import ConfigError, UnknownRouter
-from pointsman.routers.bundle import MANIFEST_NAME
+from pointsman.routers.embedding import TextEmbedder
+from pointsman.routers.endpoint_settings import EmbeddingsSettings
 from pointsman.routers.registry import LoadedRouter, load_router, router_names
+from pointsman.routers.routellm_config import Checkpoint, translated
 from pointsman.routing import ROUTER_NAME, quote
 
 EXAMPLE_CONFIG = Path(__file__).resolve().parent.parent / "config.example.yaml"
@@ -33,6 +35,12 @@ class RouterSettings(Settings, frozen=True, kw_only=True):
     """`package.module:Class` of a router of your own, instead of a bundle."""
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     """Keyword arguments for the class, such as `seed` for `random`."""
+    embeddings: EmbeddingsSettings | None = None
+    """The endpoint that embeds prompts for a bundle without an encoder of its own."""
+
+
+EmbedderFor = Callable[[str, RouterSettings], TextEmbedder | None]
+"""A router's name and settings → what embeds its prompts, or None where the router does."""
 
 
 class BenchmarkSettings(Settings, frozen=True, kw_only=True):
@@ -61,21 +69,7 @@ class _File(Settings, frozen=True, kw_only=True):
     benchmarks: dict[str, BenchmarkSettings] = msgspec.field(default_factory=dict)
 
 
-_ROUTELLM_PAIR = frozenset({"strong_model", "weak_model"})
-_ROUTELLM_KEYS: Mapping[str, frozenset[str]] = {
-    "random": frozenset(),
-    "mf": _ROUTELLM_PAIR
-    | {"checkpoint_path", "hidden_size", "num_models", "text_dim", "num_classes", "use_proj"},
-    "sw_ranking": _ROUTELLM_PAIR
-    | {"arena_battle_datasets", "arena_embedding_datasets", "num_tiers"},
-    "bert": _ROUTELLM_PAIR | {"checkpoint_path", "num_labels"},
-    "causal_llm": _ROUTELLM_PAIR
-    | {
-        *("checkpoint_path", "score_threshold", "special_tokens", "num_outputs", "model_type"),
-        *("model_id", "flash_attention_2"),
-    },
-}
-"""Router → the keyword arguments of its class in RouteLLM 0.1.0 and 0.2.0."""
+_OUR_KEYS = frozenset({"bundle", "class", "options", "embeddings"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +79,8 @@ class ToolsConfig:
     source: str = "the built-in configuration"
     routers: Mapping[str, RouterSettings]
     benchmarks: Mapping[str, BenchmarkSettings]
-    replaced: Mapping[str, str]
-    """Router → the RouteLLM checkpoint that the file names and that is no bundle of ours."""
+    replaced: Mapping[str, Checkpoint]
+    """Router → the RouteLLM checkpoint that the file names and that is not imported."""
 
     def settings_of(self, name: str) -> RouterSettings:
         """Returns what `load` goes by, without loading anything.
@@ -99,16 +93,15 @@ class ToolsConfig:
         if not named and name not in (known := {**dict.fromkeys(router_names()), **self.routers}):
             raise UnknownRouter(f"no router is called {quote(name)}; there are: {', '.join(known)}")
         if not named and name not in router_names():
-            raise UnknownRouter(
-                f"{self.source}: router {name} asks for {self.replaced.get(name, 'a bundle')}, "
-                f"which is not installed; leave it out, for there are {', '.join(router_names())} "
-                f"(--routers {' '.join(router_names())}), or name the folder of a bundle: "
-                f"{name}: {{bundle: ...}}"
-            )
+            raise UnknownRouter(f"{self.source}: router {name} {self._not_installed(name)}")
         return settings
 
-    def load(self, name: str) -> LoadedRouter:
+    def load(self, name: str, embedder_for: EmbedderFor | None = None) -> LoadedRouter:
         """Loads a router: as the file says, or as without a file where the file does not name it.
+
+        Args:
+            name: The router's.
+            embedder_for: Makes what embeds the prompts of a bundle without an encoder of its own.
 
         Raises:
             UnknownRouter: There is no such router; the message says what to do.
@@ -121,17 +114,31 @@ class ToolsConfig:
             bundle=Path(settings.bundle) if settings.bundle else None,
             factory=settings.factory,
             options=settings.options,
+            embedder=embedder_for(name, settings) if embedder_for is not None else None,
         )
 
     def notes(self, names: Sequence[str]) -> list[str]:
         """Returns one line for each of these routers that is not the one RouteLLM would have."""
         return [
-            f"{self.source}: {name} is Pointsman's own bundle, not {self.replaced[name]}: its win "
+            f"{self.source}: {name} is Pointsman's own bundle, not {checkpoint.name}: its win "
             f"rates differ, and so do thresholds; for half of the calls: `pointsman calibrate "
-            f"--routers {name} --strong-model-pct 0.5`"
-            for name in names
-            if name in self.replaced and name in router_names()
+            f"--routers {name} --strong-model-pct 0.5`; for RouteLLM's: `{checkpoint.command}`"
+            for name, checkpoint in self.replaced.items()
+            if name in names and name in router_names()
         ]
+
+    def _not_installed(self, name: str) -> str:
+        """Returns what to do about a router that has no bundle, its own or a shipped one."""
+        shipped = router_names()
+        checkpoint = self.replaced.get(name)
+        asked, remedy = "a bundle", ""
+        if checkpoint is not None:
+            asked, remedy = checkpoint.name, f"import it with `{checkpoint.command}`, "
+        return (
+            f"asks for {asked}, which is not installed; {remedy}leave it out, for there are "
+            f"{', '.join(shipped)} (--routers {' '.join(shipped)}), or name the folder of a "
+            f"bundle: {name}: {{bundle: ...}}"
+        )
 
 
 BUILT_IN = ToolsConfig(
@@ -159,28 +166,30 @@ def read_config(path: str | None) -> ToolsConfig:
             f"{path}: there is no such file here; the example that comes with Pointsman is "
             f"{EXAMPLE_CONFIG}"
         ) from error
-    return config_of(values, source=path)
+    return config_of(values, source=path, folder=Path(path).parent)
 
 
-def config_of(values: Mapping[str, Any], *, source: str) -> ToolsConfig:
+def config_of(values: Mapping[str, Any], *, source: str, folder: Path | None = None) -> ToolsConfig:
     """Returns what a mapping says that is in the shape of a file, ours or RouteLLM's.
 
     Args:
         values: Router name → keyword arguments, or `routers` and `benchmarks`.
         source: Where they come from, for messages.
+        folder: Where imported bundles are looked for, in its folder `bundles`; by default here.
 
     Raises:
         ConfigError: A key does not fit; names source, key path and value.
     """
-    replaced: dict[str, str] = {}
+    replaced: dict[str, Checkpoint] = {}
     if not {"routers", "benchmarks"} & set(values):
         values = {"routers": {**values}}
     routers = values.get("routers")
     if isinstance(routers, dict):
-        translated = {
-            name: _translated(source, name, entry, replaced) for name, entry in routers.items()
+        entries = {
+            name: _ours(source, name, entry, folder or Path(), replaced)
+            for name, entry in routers.items()
         }
-        values = {**values, "routers": translated}
+        values = {**values, "routers": entries}
     file = convert(values, _File, source=source)
     for name in file.routers:
         if not ROUTER_NAME.fullmatch(name):
@@ -193,26 +202,18 @@ def config_of(values: Mapping[str, Any], *, source: str) -> ToolsConfig:
     )
 
 
-def _translated(source: str, name: object, entry: object, replaced: dict[str, str]) -> object:
+def _ours(
+    source: str, name: object, entry: object, folder: Path, replaced: dict[str, Checkpoint]
+) -> object:
     """Returns RouteLLM's keyword arguments as our settings, and anything else as it is."""
     if entry is None:
         return {}
-    if not isinstance(entry, dict) or set(entry) <= {"bundle", "class", "options"}:
+    if not isinstance(entry, dict) or set(entry) <= _OUR_KEYS:
         return entry
-    known = _ROUTELLM_KEYS.get(str(name))
-    if known is None:
+    found = translated(source, name, entry, folder)
+    if found is None:
         return entry
-    if unknown := [key for key in entry if key not in known]:
-        raise ConfigError(
-            f"{source}: router {name} has the key {quote(str(unknown[0]))}; Pointsman's are "
-            f"bundle, class and options, RouteLLM's {', '.join(sorted(known)) or 'none'} - at "
-            f"`$.{name}.{unknown[0]}`"
-        )
-    checkpoint = entry.get("checkpoint_path") or entry.get("arena_battle_datasets")
-    if isinstance(checkpoint, str) and (Path(checkpoint) / MANIFEST_NAME).exists():
-        return {"bundle": checkpoint}
-    if checkpoint:
-        replaced[str(name)] = (
-            ", ".join(map(str, checkpoint)) if isinstance(checkpoint, list) else str(checkpoint)
-        )
-    return {}
+    settings, checkpoint = found
+    if checkpoint is not None:
+        replaced[str(name)] = checkpoint
+    return settings
