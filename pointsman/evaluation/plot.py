@@ -1,4 +1,4 @@
-"""A study as a picture: quality against strong share, routers beside their controls.
+"""Pictures: quality against strong share, routers beside their controls; and how training went.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; routers beyond six differ
 in their dashes too. The same study gives the same bytes with the same matplotlib.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from numpy.typing import NDArray
 
 from pointsman.evaluation.controls import LENGTH, ORACLE, RANDOM
 from pointsman.evaluation.formats import prompts_text, score_text
@@ -51,6 +53,10 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+Chart = Callable[[Axes], None]
+"""Draws one chart of several into its place."""
+
+
 def write_plots(study: Study, folder: Path) -> list[Path]:
     """Writes `<benchmark>.png` and `.svg` into the folder and returns their paths.
 
@@ -60,7 +66,10 @@ def write_plots(study: Study, folder: Path) -> list[Path]:
         OSError: The folder cannot be made or written to.
     """
     stem = re.sub(r"[^\w.-]+", "-", study.result.benchmark).strip(".-") or "benchmark"
-    contents = {".png": _image(study, "png"), ".svg": _image(study, "svg")}
+    contents = {
+        f".{image_format}": _image(lambda figure: _draw(figure, study), image_format)
+        for image_format in ("png", "svg")
+    }
     paths = [folder / f"{stem}{suffix}" for suffix in contents]
     for path, data in zip(paths, contents.values(), strict=True):
         write_whole(path, data)
@@ -76,7 +85,92 @@ def svg_markup(study: Study, *, prefix: str) -> str:
         study: What to draw.
         prefix: Put before every id, so that several pictures may stand in one page.
     """
-    text = _image(study, "svg", background=False).decode("utf-8")
+    return _markup(lambda figure: _draw(figure, study), prefix)
+
+
+def chart_markup(chart: Chart, *, prefix: str) -> str:
+    """Returns a chart as `svg_markup` does a study."""
+    return _markup(lambda figure: chart(figure.add_subplot()), prefix)
+
+
+def charts_png(charts: Sequence[Chart]) -> bytes:
+    """Returns one PNG with all charts, two in a row."""
+    rows = -(-len(charts) // 2)
+
+    def draw(figure: Figure) -> None:
+        for number, chart in enumerate(charts, start=1):
+            chart(figure.add_subplot(rows, 2, number))
+
+    return _image(draw, "png", size=(14.0, 5.2 * rows))
+
+
+def study_chart(study: Study) -> Chart:
+    """Returns the study's picture as one chart among others, with its key inside."""
+
+    def draw(axes: Axes) -> None:
+        _draw_study(axes, study)
+        for text in axes.legend(frameon=False, fontsize=8.0).get_texts():
+            _plain(text)
+
+    return draw
+
+
+def reliability_chart(
+    points: Sequence[tuple[float, float, int]],
+    steps: tuple[NDArray[np.float64], NDArray[np.float64]],
+    title: str,
+) -> Chart:
+    """Returns the reliability diagram: what came of each win rate, beside the honest diagonal.
+
+    Args:
+        points: Mean win rate, mean outcome and size of each bin.
+        steps: float64[k] win rates, ascending, and the isotonic outcome of each.
+        title: Which prompts these are.
+    """
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0.0, 1.0], [0.0, 1.0], color=MUTED, linestyle=(0, (6, 3)), label="honest")
+        axes.step(*steps, where="mid", color=ROUTER_COLOURS[1], label="isotonic")
+        rates, outcomes, counts = zip(*points, strict=True)
+        axes.plot(
+            rates,
+            outcomes,
+            color=ROUTER_COLOURS[0],
+            marker="o",
+            label=f"win rates, {len(points)} bins of about {round(sum(counts) / len(points))}",
+        )
+        axes.set_xlim(0.0, 1.0)
+        axes.set_ylim(0.0, 1.0)
+        _finish(axes, title, "strong win rate", "share in which the weak model fell short")
+
+    return draw
+
+
+def histogram_chart(rates: NDArray[np.float64], title: str) -> Chart:
+    """Returns how many prompts have which win rate, float64[n] in [0, 1]."""
+
+    def draw(axes: Axes) -> None:
+        axes.hist(rates, bins=np.linspace(0.0, 1.0, 41).tolist(), color=ROUTER_COLOURS[0])
+        axes.set_xlim(0.0, 1.0)
+        _finish(axes, title, "strong win rate", "prompts")
+
+    return draw
+
+
+def losses_chart(lines: Sequence[tuple[str, Sequence[int], Sequence[float]]], title: str) -> Chart:
+    """Returns losses over steps; each line has a name, steps and losses."""
+
+    def draw(axes: Axes) -> None:
+        for index, (name, steps, losses) in enumerate(lines):
+            colour = ROUTER_COLOURS[index % len(ROUTER_COLOURS)]
+            axes.plot(steps, losses, color=colour, marker=".", label=name)
+        _finish(axes, title, "step", "loss")
+
+    return draw
+
+
+def _markup(draw: Callable[[Figure], None], prefix: str) -> str:
+    text = _image(draw, "svg", background=False).decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\n?", "", text, flags=re.DOTALL)
     text = re.sub(r' (?:width|height)="[0-9.]+pt"', "", text, count=2)
@@ -85,13 +179,19 @@ def svg_markup(study: Study, *, prefix: str) -> str:
     return re.sub(r'(url\(|href=")#', rf"\1#{prefix}", text)
 
 
-def _image(study: Study, image_format: str, *, background: bool = True) -> bytes:
+def _image(
+    draw: Callable[[Figure], None],
+    image_format: str,
+    *,
+    size: tuple[float, float] = (8.0, 5.6),
+    background: bool = True,
+) -> bytes:
     image = io.BytesIO()
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # A model's name in a script that the font lacks is boxes in the PNG, and no alarm.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        figure = Figure(figsize=(8.0, 5.6), layout="constrained")
-        _draw(figure, study)
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
         nothing: dict[str, Any] = {
             "png": {"Software": None},
             "svg": {"Date": None, "Creator": None},
@@ -107,7 +207,14 @@ def _image(study: Study, image_format: str, *, background: bool = True) -> bytes
 
 
 def _draw(figure: Figure, study: Study) -> None:
-    axes = figure.add_subplot()
+    _draw_study(figure.add_subplot(), study)
+    # Under the picture, where it takes no width from it on a phone.
+    legend = figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    for text in legend.get_texts():
+        _plain(text)
+
+
+def _draw_study(axes: Axes, study: Study) -> None:
     result = study.result
     _draw_models(axes, result)
     axes.plot(
@@ -131,17 +238,25 @@ def _draw(figure: Figure, study: Study) -> None:
         )
     _draw_curve(axes, study.curves[ORACLE], ORACLE, color=MUTED, linestyle="-", linewidth=0.8)
     axes.set_xlim(0.0, 100.0)
-    axes.set_xlabel("calls to the strong model, percent")
-    _plain(axes.set_ylabel(f"mean score: {result.unit}"))
     title = f"{_short(result.benchmark)}, {prompts_text(result.prompts)}"
+    _frame(axes, title, "calls to the strong model, percent", f"mean score: {result.unit}")
+
+
+def _finish(axes: Axes, title: str, across: str, up: str) -> None:
+    """Frames a chart that has its key inside."""
+    _frame(axes, title, across, up)
+    if axes.get_legend_handles_labels()[1]:
+        for text in axes.legend(frameon=False).get_texts():
+            _plain(text)
+
+
+def _frame(axes: Axes, title: str, across: str, up: str) -> None:
+    axes.set_xlabel(across)
+    _plain(axes.set_ylabel(up))
     _plain(axes.set_title(title, loc="left", fontweight="bold"))
     axes.grid(visible=True, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    # Under the picture, where it takes no width from it on a phone.
-    legend = figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    for text in legend.get_texts():
-        _plain(text)
 
 
 def _draw_models(axes: Axes, result: Result) -> None:

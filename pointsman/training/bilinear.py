@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class FitSettings:
     rank: int = 8
     """k, the length of a model's vector. RouteLLM has 128 for 64 models and 65,000 battles."""
 
-    ridge: float = 1.5
+    ridge: float = 3.0
     """Penalty on the squared length of each pair's vector, on standardised embeddings and on the
     scale of least squares. Small values fit the training subjects, large ones travel further."""
 
@@ -68,17 +68,19 @@ class Examples:
 
     model_names: tuple[str, ...]
 
+    tiers: NDArray[np.float32]
+    """float32[m]: +1 for models that are mostly the strong one, else -1; see `tiers_of`."""
+
     def subset(self, rows: NDArray[np.bool_]) -> Examples:
         """Return the examples that ``rows`` (bool[n]) marks, over the same prompts."""
-        return Examples(
-            embeddings=self.embeddings,
+        return replace(
+            self,
             prompt_index=self.prompt_index[rows],
             strong_index=self.strong_index[rows],
             weak_index=self.weak_index[rows],
             source_index=self.source_index[rows],
             targets=self.targets[rows],
             weights=self.weights[rows],
-            model_names=self.model_names,
         )
 
 
@@ -118,7 +120,7 @@ def fit_bilinear(examples: Examples, settings: FitSettings, description: str) ->
             progress.set_postfix(loss=f"{loss.item():.5f}")
             return loss
 
-        with _one_thread():
+        with one_thread():
             optimizer.step(closure)
     projection = parameters["projection"].detach().numpy() / deviation
     return BilinearWeights(
@@ -130,7 +132,7 @@ def fit_bilinear(examples: Examples, settings: FitSettings, description: str) ->
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Add up in one order: with several threads the order, and so the fit, follows the load."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -156,7 +158,7 @@ class _Problem:
         self.weights = torch.from_numpy(weights.astype(np.float32))
         self.source_count = int(examples.source_index.max()) + 1
         self.model_count = len(examples.model_names)
-        self.tiers = _tiers(examples)  # (m, 1): +1 strong, -1 weak
+        self.tiers = torch.from_numpy(examples.tiers)[:, None]  # (m, 1)
         pairs, inverse = np.unique(
             np.stack([examples.strong_index, examples.weak_index]), axis=1, return_inverse=True
         )
@@ -202,48 +204,17 @@ class _Problem:
         return fit + ridge + self.settings.shrinkage * (distance + size)
 
 
-def _tiers(examples: Examples) -> Tensor:
-    """Return float32[m, 1]: +1 for models that are mostly the strong one, else -1."""
-    count = len(examples.model_names)
-    strong = np.bincount(examples.strong_index, examples.weights, minlength=count)
-    weak = np.bincount(examples.weak_index, examples.weights, minlength=count)
-    return torch.from_numpy(np.where(strong > weak, 1.0, -1.0).astype(np.float32))[:, None]
-
-
-def fit_platt(
-    log_odds: NDArray[np.float64], outcomes: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Return (scale, bias) of the logistic regression of outcomes on log-odds, by Newton.
+def tiers_of(
+    strong_index: NDArray[np.int64], weak_index: NDArray[np.int64], weights: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return float32[m]: +1 for models that are mostly the strong one, else -1.
 
     Args:
-        log_odds: float64[n], from prompts that the fit did not see.
-        outcomes: float64[n] in [0, 1].
+        strong_index: int64[n], numbers of models.
+        weak_index: int64[n].
         weights: float64[n].
-
-    Raises:
-        ValueError: the slope is not positive: the router would be upside down.
     """
-    design = np.stack([log_odds, np.ones_like(log_odds)], axis=1)  # (n, 2)
-    coefficients = np.zeros(2)
-    for _ in range(50):
-        rates = 1.0 / (1.0 + np.exp(-design @ coefficients))
-        gradient = design.T @ (weights * (outcomes - rates))
-        curvature = (design * (weights * rates * (1 - rates))[:, None]).T @ design
-        step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
-        coefficients = coefficients + step
-        if np.abs(step).max() < 1e-10:
-            break
-    scale, bias = (float(value) for value in coefficients)
-    if scale <= 0:
-        raise ValueError(f"the fitted form ranks held-out prompts upside down (slope {scale:.3g})")
-    return scale, bias
-
-
-def expected_calibration_error(
-    rates: NDArray[np.float64], outcomes: NDArray[np.float64], bins: int = 10
-) -> float:
-    """Return the mean distance between win rate and outcome over equally filled bins, in [0, 1]."""
-    order = np.argsort(rates, kind="stable")
-    parts = np.array_split(order, bins)
-    gaps = [abs(rates[part].mean() - outcomes[part].mean()) * len(part) for part in parts]
-    return float(sum(gaps) / len(rates))
+    count = int(max(strong_index.max(), weak_index.max())) + 1
+    strong = np.bincount(strong_index, weights, minlength=count)
+    weak = np.bincount(weak_index, weights, minlength=count)
+    return np.where(strong > weak, 1.0, -1.0).astype(np.float32)

@@ -17,12 +17,16 @@ from pointsman.evaluation.contamination import NEAR_DUPLICATE_COSINE, nearest_co
 from pointsman.evaluation.preferences import canonical_model, preference_rows, user_turns
 from pointsman.routers.bundle import prompt_digest
 from pointsman.routers.manifest import DataSource
+from pointsman.training.settings import Balance
 
 CALIBRATION_SOURCES = ("arena_bench_v1", "qlora_gpt4")
 """Open-ended prompts of real users: held out, so that percentiles and shares mean something."""
 
 HELD_OUT_SOURCES = (*CALIBRATION_SOURCES, "qlora_other")
 """``qlora_other`` shares its prompts with ``qlora_gpt4``."""
+
+
+_EXPONENTS: dict[Balance, float] = {"none": 0.0, "sqrt": 0.5, "equal": 1.0}
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ SOURCES = (
 )
 """All are permissively licensed; the licences were read in the repositories they come from."""
 
-SIGNALS = (Source("gsm8k_train", "MIT"),)
-"""Permissively licensed texts without outcomes, trained on all the same."""
+SIGNALS = (Source("gsm8k_train", "MIT"), Source("mmlu", "MIT"))
+"""Permissively licensed too: texts without outcomes, and labels that a protocol allows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,12 +110,15 @@ class Outcomes:
         )
 
 
-def read_outcomes(data: Path, sources: Sequence[str]) -> Outcomes:
+def read_outcomes(
+    data: Path, sources: Sequence[str], *, allowed_overlap: frozenset[str] = frozenset()
+) -> Outcomes:
     """Read ``preferences/<source>.jsonl.gz``, without rows that name an overlap with a test set.
 
     Args:
         data: the folder that holds ``preferences/``.
         sources: file names without their ending.
+        allowed_overlap: test sets that are trained on anyway, as the rows name them.
 
     Raises:
         ConfigError: a file cannot be read, or a row lacks a field; names file and line.
@@ -120,7 +127,7 @@ def read_outcomes(data: Path, sources: Sequence[str]) -> Outcomes:
         (index, row)
         for index, source in enumerate(sources)
         for row in preference_rows(data, source)
-        if not row.overlap
+        if allowed_overlap.issuperset(row.overlap)
     ]
     numbers: dict[str, int] = {}
     for _, row in rows:
@@ -136,6 +143,21 @@ def read_outcomes(data: Path, sources: Sequence[str]) -> Outcomes:
         strong_scores=np.asarray([row.strong_score for _, row in rows], dtype=np.float64),
         weak_scores=np.asarray([row.weak_score for _, row in rows], dtype=np.float64),
     )
+
+
+def source_weights(outcomes: Outcomes, balance: Balance) -> NDArray[np.float64]:
+    """Return float64[sources]: how much a prompt of each source weighs, 1 on average over prompts.
+
+    A prompt counts once per source, however many pairs of models were tried on it. With p prompts
+    in a source, each weighs 1, 1 / sqrt(p) or 1 / p, up to a factor that all have in common; a
+    source without prompts weighs nothing.
+    """
+    pairs = outcomes.source_index * len(outcomes.prompts) + outcomes.prompt_index
+    of_pairs = np.unique(pairs) // max(1, len(outcomes.prompts))
+    counts = np.bincount(of_pairs, minlength=len(outcomes.sources)).astype(np.float64)
+    weights = np.power(counts, -_EXPONENTS[balance], out=np.zeros_like(counts), where=counts > 0)
+    total = float(weights @ counts)
+    return weights * (counts.sum() / total) if total else weights
 
 
 def calibration_prompts(data: Path) -> tuple[str, ...]:

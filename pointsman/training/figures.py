@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,41 +13,54 @@ from pointsman.errors import ConfigError
 from pointsman.evaluation.benchmarks import BENCHMARKS, Benchmark, load_benchmark
 from pointsman.evaluation.metrics import Interval, apgr, bootstrap_apgr
 from pointsman.evaluation.preferences import preference_benchmark
-from pointsman.routers.mf import MatrixFactorizationRouter
 from pointsman.training.datasets import CALIBRATION_SOURCES
+
+Rate = Callable[[Sequence[str]], NDArray[np.float32] | NDArray[np.float64]]
+"""n prompts → float[n], strong win rates."""
 
 RANDOM_DRAWS = 400
 """Draws of the random control: their mean, and where 95 % of them lie, tell what luck can do."""
 
 
-def quality_figures(
-    data: Path,
-    embed: Callable[[Sequence[str]], NDArray[np.float32]],
-    routers: dict[str, MatrixFactorizationRouter],
-) -> dict[str, str]:
+def figures_on(tests: Sequence[Benchmark], rates: Mapping[str, Rate]) -> dict[str, str]:
     """Return APGR with 95 % bootstrap intervals over prompts, as text by what was measured.
 
-    The test sets that ``data`` has, and judged chat prompts, all held out of training; prompt
-    length alone and random win rates stand beside.
+    Prompt length alone and random win rates stand beside.
 
     Args:
-        data: the folder that holds ``benchmarks/`` and ``preferences/``.
-        embed: texts → float32[n, d], as the routers serve.
-        routers: what to measure, by the words that tell it apart.
+        tests: test sets that nothing was trained on.
+        rates: what to measure, by the words that tell it apart.
     """
     figures: dict[str, str] = {}
-    for test in _test_sets(data):
-        embedded = embed(test.prompts)
-        rates: dict[str, NDArray[np.float64]] = {
-            name: router.win_rates_of(embedded).astype(np.float64)
-            for name, router in routers.items()
-        }
-        rates["prompt length"] = np.asarray([float(len(prompt)) for prompt in test.prompts])
-        for name, values in rates.items():
+    for test in tests:
+        found = {name: rate(test.prompts).astype(np.float64) for name, rate in rates.items()}
+        found["prompt length"] = np.asarray([float(len(prompt)) for prompt in test.prompts])
+        for name, values in found.items():
             interval = bootstrap_apgr(values, test.weak_scores, test.strong_scores, seed=0)
             figures[f"APGR {test.name}, {name}"] = str(interval)
         figures[f"APGR {test.name}, random (mean and range of draws)"] = str(_random_draws(test))
     return figures
+
+
+def held_out_sets(data: Path) -> list[Benchmark]:
+    """Return the benchmarks that ``data`` has, and judged chats; trainings keep away from both.
+
+    Args:
+        data: the folder that holds ``benchmarks/`` and ``preferences/``.
+
+    Raises:
+        ConfigError: the chats cannot be read, or a benchmark is damaged.
+    """
+    found = []
+    for name in BENCHMARKS:
+        try:
+            found.append(load_benchmark(name, data))
+        except ConfigError as error:
+            # A data folder need not hold them; what it holds must be whole.
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+    chats = [preference_benchmark(source, data) for source in CALIBRATION_SOURCES]
+    return found + [replace(chat, name=f"judged chat {chat.name}") for chat in chats]
 
 
 def _random_draws(test: Benchmark) -> Interval:
@@ -58,14 +71,3 @@ def _random_draws(test: Benchmark) -> Interval:
     ]
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(value=float(np.mean(values)), low=float(low), high=float(high))
-
-
-def _test_sets(data: Path) -> list[Benchmark]:
-    found = []
-    for name in BENCHMARKS:
-        try:
-            found.append(load_benchmark(name, data))
-        except ConfigError:  # a data folder need not hold them
-            continue
-    chats = [preference_benchmark(source, data) for source in CALIBRATION_SOURCES]
-    return found + [replace(chat, name=f"judged chat {chat.name}") for chat in chats]

@@ -12,8 +12,10 @@ from pointsman.training.datasets import (
     CALIBRATION_SOURCES,
     HELD_OUT_SOURCES,
     SOURCES,
+    Outcomes,
     calibration_prompts,
     read_outcomes,
+    source_weights,
     without_protected,
 )
 
@@ -120,3 +122,37 @@ def test_forms_carry_the_outcomes_of_their_question(tmp_path: Path) -> None:
     assert forms.sources == ("exam", "exam (question alone)", "exam (four options)")
     assert forms.source_index.tolist() == [0, 1, 2]
     assert without_protected(forms, ["which is RED? say one."], _bag)[0].prompts == ()
+
+
+def _of_sources(*prompts_of_source: list[int]) -> Outcomes:
+    """Outcomes over five prompts, one for each mention."""
+    mentions = [(source, p) for source, found in enumerate(prompts_of_source) for p in found]
+    count = len(mentions)
+    return Outcomes(
+        prompts=tuple("abcde"),
+        roots=np.arange(5),
+        prompt_index=np.asarray([prompt for _, prompt in mentions]),
+        source_index=np.asarray([source for source, _ in mentions]),
+        sources=tuple(f"source {number}" for number in range(len(prompts_of_source))),
+        strong_models=("s",) * count,
+        weak_models=("w",) * count,
+        strong_scores=np.ones(count),
+        weak_scores=np.zeros(count),
+    )
+
+
+def test_sources_weigh_by_their_prompts_not_their_outcomes() -> None:
+    """Four prompts and one, the latter asked of three pairs of models."""
+    outcomes = _of_sources([0, 1, 2, 3], [4, 4, 4])
+    assert source_weights(outcomes, "none").tolist() == [1.0, 1.0]
+    equal = source_weights(outcomes, "equal")
+    assert (4 * equal[0], 1 * equal[1]) == (pytest.approx(2.5), pytest.approx(2.5))
+    root = source_weights(outcomes, "sqrt")
+    assert 4 * root[0] / root[1] == pytest.approx(2.0)
+    assert 4 * root[0] + root[1] == pytest.approx(5.0)
+
+
+def test_a_source_without_prompts_weighs_nothing() -> None:
+    """Cleaning may leave none; nothing is divided by zero."""
+    assert source_weights(_of_sources([], [0]), "equal").tolist() == [0.0, 1.0]
+    assert source_weights(_of_sources([], [0]), "none").tolist() == [0.0, 1.0]

@@ -3,6 +3,7 @@
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,27 +16,14 @@ pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture
-def train(tiny_encoder: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def train(quick_settings: Any) -> Any:
     """Train on the tiny data into a folder of the given name; return the bundle's folder."""
-    from pointsman.training import datasets
     from pointsman.training.bilinear import FitSettings
-    from pointsman.training.export import Pooling
-    from pointsman.training.mf import TrainSettings, train_mf
+    from pointsman.training.mf import MfRecipe, train_mf
 
-    # To a random encoder all texts look alike; near-duplicates have a test of their own.
-    monkeypatch.setattr(datasets, "NEAR_DUPLICATE_COSINE", 1.1)
-
-    def run(out: str = "bundles", **changes) -> Path:
-        settings = TrainSettings(
-            data=tiny_data,
-            out=tmp_path / out,
-            cache=tmp_path / "cache",
-            encoder=tiny_encoder,
-            pooling=Pooling(mean_layers=(1,), deviation_layers=(2,)),
-            max_tokens=32,
-            fit=FitSettings(iterations=30),
-        )
-        return train_mf(replace(settings, **changes))
+    def run(out: str = "bundles", **changes: Any) -> Path:
+        settings = replace(quick_settings, out=quick_settings.out.parent / out, **changes)
+        return train_mf(settings, MfRecipe(fit=FitSettings(iterations=30), max_tokens=32))
 
     return run
 
@@ -94,24 +82,6 @@ def test_a_test_prompt_never_enters_training(train, tiny_data: Path) -> None:
     digests = load_bundle(train()).training_prompt_digests()
     assert prompt_digest(stolen) not in digests
     assert len(digests) == 119
-
-
-def test_the_served_graph_gives_what_training_saw(tiny_encoder: Path) -> None:
-    """The narrow graph that is served equals the columns of the wide one that is trained on."""
-    from pointsman.routers.embedding import Embedder, EmbedderSettings
-    from pointsman.training.export import Pooling, export_onnx, load_encoder, quantize
-
-    model = load_encoder(tiny_encoder)
-    tokenizer = (tiny_encoder / "tokenizer.json").read_bytes()
-
-    def rows(pooling: Pooling, dimension: int) -> np.ndarray:
-        limits = EmbedderSettings(max_tokens=32, dimension=dimension)
-        graph = quantize(export_onnx(model, pooling))
-        return Embedder(graph, tokenizer, limits).embed(["prove the sum", "apple", ""])
-
-    narrow = rows(Pooling(mean_layers=(1,), deviation_layers=(2,)), 32)
-    wide = rows(Pooling(mean_layers=(2, 1), deviation_layers=(2,)), 48)
-    assert (wide[:, 16:] == narrow).all()
 
 
 def test_the_graph_pools_as_torch_does(tiny_encoder: Path) -> None:
