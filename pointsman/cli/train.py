@@ -100,6 +100,14 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "the figure for MMLU is then of the other questions (default: none)",
     )
     group.add_argument(
+        "--twins",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="BUNDLE",
+        help="with --mmlu-labels all: the same router trained on fewer, for its figures on MMLU",
+    )
+    group.add_argument(
         "--skip-bad-rows", action="store_true", help="train on the good rows of own data"
     )
 
@@ -211,6 +219,7 @@ def settings_of(args: argparse.Namespace) -> TrainSettings:
         pair=_pair(args.strong_model, args.weak_model),
         skip_bad_rows=args.skip_bad_rows,
         mmlu_labels=args.mmlu_labels,
+        twins=tuple(args.twins),
         balance=args.balance,
         encoder=args.encoder,
         base_model=args.base_model,

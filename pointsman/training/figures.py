@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,14 @@ from pointsman.errors import ConfigError
 from pointsman.evaluation.benchmarks import BENCHMARKS, Benchmark, load_benchmark
 from pointsman.evaluation.metrics import Interval, apgr, bootstrap_apgr
 from pointsman.evaluation.preferences import preference_benchmark
+from pointsman.routers.bundle import read_manifest
+from pointsman.training.benchmark_labels import MMLU_SOURCE
 from pointsman.training.datasets import CALIBRATION_SOURCES
 
 Rate = Callable[[Sequence[str]], NDArray[np.float32] | NDArray[np.float64]]
 """n prompts → float[n], strong win rates."""
+
+_NUMBER = re.compile(r"[0-9]*\.[0-9]+")
 
 RANDOM_DRAWS = 400
 """Draws of the random control: their mean, and where 95 % of them lie, tell what luck can do."""
@@ -39,6 +45,36 @@ def figures_on(tests: Sequence[Benchmark], rates: Mapping[str, Rate]) -> dict[st
             interval = bootstrap_apgr(values, test.weak_scores, test.strong_scores, seed=0)
             figures[f"APGR {test.name}, {name}"] = str(interval)
         figures[f"APGR {test.name}, random (mean and range of draws)"] = str(_random_draws(test))
+    return figures
+
+
+def twin_figures(kind: str, twins: Sequence[Path]) -> dict[str, str]:
+    """Return what twins reach on MMLU, for a router that was trained on all of its labels.
+
+    A twin is the same router trained by the same recipe on fewer labels. Twins with as many labels
+    differ in which ones; their figures and intervals are averaged.
+
+    Args:
+        kind: of the router.
+        twins: folders of bundles.
+
+    Raises:
+        ConfigError: a folder holds no bundle, or one without a figure on MMLU.
+    """
+    by_labels: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)
+    for folder in twins:
+        manifest = read_manifest(folder)
+        claim = manifest.figures.get(f"APGR mmlu, {kind}")
+        if claim is None:
+            raise ConfigError(f"the twin {folder} has no figure on MMLU for {kind}")
+        labels = sum(source.rows for source in manifest.data if source.name == MMLU_SOURCE)
+        by_labels[labels].append(tuple(float(number) for number in _NUMBER.findall(claim)[:3]))
+    figures = {}
+    for labels, found in sorted(by_labels.items()):
+        value, low, high = np.mean(found, axis=0)
+        of = f", mean of {len(found)} draws" if len(found) > 1 else ""
+        name = f"APGR mmlu, {kind} twin trained on {labels} of its labels{of}"
+        figures[name] = str(Interval(value=float(value), low=float(low), high=float(high)))
     return figures
 
 

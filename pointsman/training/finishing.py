@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pointsman.errors import ConfigError
 from pointsman.extras import needed_from
 from pointsman.routers.base import Router
 from pointsman.routers.bulk import win_rates
@@ -29,7 +30,7 @@ from pointsman.training.augmentation import STEPS_SOURCE
 from pointsman.training.bundling import write_bundle
 from pointsman.training.calibrate import HeldOut, fit_platt
 from pointsman.training.datasets import Outcomes
-from pointsman.training.figures import Rate, figures_on
+from pointsman.training.figures import Rate, figures_on, twin_figures
 from pointsman.training.finetune import TrainingCurve
 from pointsman.training.golden import GOLDEN_PROMPTS, golden_from
 from pointsman.training.preparation import Material
@@ -65,11 +66,11 @@ def calibrate(
         rate: the router, uncalibrated, as served.
 
     Raises:
-        ValueError: nothing is held out, or the router is upside down there.
+        ConfigError: nothing is held out, or the router is upside down there.
     """
     prompts, targets = held_out_outcomes(outcomes, held_out, pair)
     if not len(prompts):
-        raise ValueError("no outcome is held out to calibrate on; bring more data")
+        raise ConfigError("no outcome is held out to calibrate on; bring more data")
     used, inverse = np.unique(prompts, return_inverse=True)
     rates = rate([outcomes.prompts[prompt] for prompt in used]).astype(np.float64)
     values = log_odds(rates)[inverse.ravel()]
@@ -131,6 +132,7 @@ def finish(
     rate = functools.cache(rate)  # the report asks again
     calibration_rates = rate(material.calibration).astype(np.float64)
     figures = figures_on(material.tests, {kind: rate, **(controls or {})})
+    figures |= twin_figures(kind, settings.twins)
     figures["expected calibration error, held-out prompts"] = f"{held_out.error():.3f}"
     for name, figure in figures.items():
         logger.info("%s: %s", name, figure)

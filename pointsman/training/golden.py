@@ -64,7 +64,7 @@ def golden_from(served: NDArray[np.float32], float32: NDArray[np.float32]) -> Go
     return Golden(
         cases=_cases(served),
         tolerance=round(TOLERANCE_FRACTION * distance, 4),
-        gross_difference=round(GROSS_MULTIPLE * distance, 4),
+        gross_difference=min(1.0, round(GROSS_MULTIPLE * distance, 4)),
         how=(
             f"int8 and float32 encoders differ by up to {distance:.4f} in win rate over these "
             f"prompts; the tolerance is {TOLERANCE_FRACTION:g} of that and the gross difference "

@@ -50,6 +50,10 @@ class TrainSettings:
     """Which labels of the MMLU benchmark may be trained on: ``none``, ``all``, or ``1500:0`` for
     1,500 drawn by seed 0; see `benchmark_labels`."""
 
+    twins: tuple[Path, ...] = ()
+    """Bundles of the same router trained on fewer of MMLU's labels, whose figures on MMLU stand in
+    for those that a router trained on all of them cannot have."""
+
     balance: Balance = "none"
     """``none``: each prompt weighs the same, so that large sources rule; ``equal``: each source
     does, so that the prompts of a small one are repeated; ``sqrt``: in between."""

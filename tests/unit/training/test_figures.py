@@ -12,7 +12,7 @@ from pointsman.errors import ConfigError
 from pointsman.evaluation.benchmarks import Benchmark
 from pointsman.routing import ModelPair
 from pointsman.training.datasets import CALIBRATION_SOURCES
-from pointsman.training.figures import figures_on, held_out_sets
+from pointsman.training.figures import figures_on, held_out_sets, twin_figures
 
 TEST = Benchmark(
     name="toy",
@@ -77,3 +77,44 @@ def test_a_damaged_benchmark_is_not_left_out_in_silence(data: Path) -> None:
     (folder / "gsm8k_responses.csv").write_text("prompt,unheard of\nhi,1\n")
     with pytest.raises(ConfigError, match=r"benchmark gsm8k in .* is damaged"):
         held_out_sets(data)
+
+
+def twin(folder: Path, rows: int, figure: str | None) -> Path:
+    """Writes the manifest of a twin, and nothing that it names."""
+    from pointsman.routers.embedding import EmbedderSettings
+    from pointsman.routers.manifest import DataSource
+    from pointsman.training.bundling import write_bundle
+
+    data = [DataSource(name="mmlu", licence="MIT", rows=rows, prompts=rows)] if rows else []
+    return write_bundle(
+        kind="mf",
+        name=folder.name,
+        pair=ModelPair(strong="s", weak="w"),
+        embedder=EmbedderSettings(max_tokens=8, dimension=2),
+        contents={"weights": b""},
+        data=data,
+        seed=0,
+        figures={"APGR mmlu, mf": figure} if figure else {},
+        calibration=None,
+        golden=None,
+        out=folder.parent,
+    )
+
+
+def test_twins_speak_for_a_router_that_saw_all_labels(tmp_path: Path) -> None:
+    """Those with as many labels are averaged, intervals too."""
+    twins = [
+        twin(tmp_path / "none", 0, "0.590 (0.570-0.610)"),
+        twin(tmp_path / "draw0", 1500, "0.650 (0.630-0.670)"),
+        twin(tmp_path / "draw1", 1500, "0.660 (0.640-0.680)"),
+    ]
+    assert twin_figures("mf", twins) == {
+        "APGR mmlu, mf twin trained on 0 of its labels": "0.590 (0.570-0.610)",
+        "APGR mmlu, mf twin trained on 1500 of its labels, mean of 2 draws": "0.655 (0.635-0.675)",
+    }
+
+
+def test_a_twin_without_a_figure_is_refused(tmp_path: Path) -> None:
+    """It was trained on all labels itself, or is another kind of router."""
+    with pytest.raises(ConfigError, match="no figure on MMLU for mf"):
+        twin_figures("mf", [twin(tmp_path / "all", 14037, None)])

@@ -1,6 +1,7 @@
 """Training end to end: real export, quantisation and fit, on a tiny encoder and tiny data."""
 
 import csv
+import gzip
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,32 @@ def test_a_trained_bundle_is_served_and_right(train) -> None:
     assert any("judged chat" in name for name in manifest.figures)
 
 
+def test_each_form_of_prompt_gets_a_router_of_its_own(train, tiny_data: Path) -> None:
+    """With worked solutions beside exam questions: a gate, three forms, one bundle that serves."""
+    from pointsman.routers.forms import FormRouter
+
+    (tiny_data / "extra").mkdir()
+    steps = [
+        {"question": f"add {number} and {number} apple", "answer": "sum\n" * (1 + number % 7)}
+        for number in range(40)
+    ]
+    solutions = "\n".join(msgspec.json.encode(row).decode() for row in steps)
+    (tiny_data / "extra" / "gsm8k_train.jsonl.gz").write_bytes(gzip.compress(solutions.encode()))
+    folder = train()
+    assert {"weights", "weights_exam", "weights_problem", "gate"} <= set(
+        load_bundle(folder).manifest.files
+    )
+    loaded = load_router("mf", bundles_dir=folder.parent)
+    assert isinstance(loaded.router, FormRouter)
+    assert loaded.golden is not None
+    assert loaded.golden.verdict == "ok", loaded.golden.message
+    easy, hard = loaded.router.strong_win_rates(
+        ["what is the easy sum of 99 and two plum?", "prove the hard contour integral theorem 99"]
+    )
+    assert easy < 0.3
+    assert hard > 0.7
+
+
 def test_training_twice_gives_the_same_bundle(train) -> None:
     """Seed, data and machine decide every byte."""
     first, second = train("one"), train("two")
@@ -68,17 +95,24 @@ def test_another_seed_is_another_revision(train) -> None:
 def test_a_test_prompt_never_enters_training(train, tiny_data: Path) -> None:
     """A benchmark in the data folder is kept away from, hash by hash."""
     stolen = "what is the easy sum of 7 and two plum?"  # 7 % 5 = 2: plum
-    responses = tiny_data / "benchmarks" / "gsm8k" / "gsm8k_responses.csv"
-    responses.parent.mkdir(parents=True)
-    with responses.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["prompt", "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"])
-        writer.writerow([stolen.upper(), "True", "True"])
-    (responses.parent / "contaminated_prompts.jsonl").write_text("")
+    for path, prompt in (
+        ("gsm8k/gsm8k_responses.csv", stolen.upper()),
+        ("mmlu/responses/mmlu_law.csv", "apple"),
+    ):
+        responses = tiny_data / "benchmarks" / path
+        responses.parent.mkdir(parents=True)
+        with responses.open("w", newline="") as stream:
+            rows = csv.writer(stream)
+            rows.writerow(["prompt", "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"])
+            rows.writerow([prompt, "True", "True"])
+        (tiny_data / "benchmarks" / path.split("/")[0] / "contaminated_prompts.jsonl").write_text(
+            ""
+        )
     question = {"question_id": 1, "turns": ["unrelated words entirely", "more"]}
     questions = tiny_data / "benchmarks" / "mt_bench" / "question.jsonl"
     questions.parent.mkdir()
     questions.write_bytes(msgspec.json.encode(question))
+    (questions.parent / "contaminated_prompts.jsonl").write_text("")
     digests = load_bundle(train()).training_prompt_digests()
     assert prompt_digest(stolen) not in digests
     assert len(digests) == 119
