@@ -4,7 +4,7 @@
 #   make test    lint, types, import contracts, proto drift and all tests
 #   make bench   requests/s, CPU per request and latency beside a direct call
 #   make proto   generate code from protos/
-#   make train   train the shipped mf router again (needs torch, and data in POINTSMAN_DATA)
+#   make train   train the shipped routers again (needs torch, and data in POINTSMAN_DATA)
 #   make images  build the services' container images (needs docker)
 #   make deploy-test  docker-compose.yml in a real engine: a running one, or root's own on Debian
 
@@ -12,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # Real outcomes for training and benchmarks; tests that need them skip without, and say so.
 export POINTSMAN_DATA ?= $(abspath ../shared/data)
-# Tests and training need torch. On Linux, PyPI's build brings gigabytes of CUDA along; for the CPU
+# Tests, training and imports need torch. On Linux, PyPI's build brings gigabytes of CUDA along; for the CPU
 # build: make test TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
 TORCH ?= torch==2.13.0
 
@@ -44,8 +44,25 @@ proto: $(VENV)/.test
 bench: setup
 	$(BIN)/python -m bench
 
+# Twins first: the same routers without MMLU's labels or with 1,500 of them, for the figures on MMLU
+# that routers trained on all of them cannot have.
+TRAIN = $(BIN)/pointsman train
+TRAIN_DATA = --data "$(POINTSMAN_DATA)"
+TWINS := build/twins
+
 train: $(VENV)/.train
-	$(BIN)/pointsman train mf --data "$(POINTSMAN_DATA)" --out pointsman/bundles
+	$(TRAIN) bert $(TRAIN_DATA) --save-encoder build/encoder-without-mmlu --out $(TWINS)
+	$(TRAIN) mf $(TRAIN_DATA) --encoder build/encoder-without-mmlu --out $(TWINS)
+	$(TRAIN) sw_ranking $(TRAIN_DATA) --encoder build/encoder-without-mmlu --out $(TWINS)
+	for draw in 0 1 2; do $(TRAIN) mf $(TRAIN_DATA) --mmlu-labels 1500:$$draw --seed $$draw \
+	  --encoder build/encoder-without-mmlu --name mf_1500_$$draw --out $(TWINS) || exit 1; done
+	$(TRAIN) bert $(TRAIN_DATA) --mmlu-labels all --twins $(TWINS)/bert \
+	  --save-encoder build/encoder --out pointsman/bundles
+	$(TRAIN) mf $(TRAIN_DATA) --mmlu-labels all --twins $(TWINS)/mf $(TWINS)/mf_1500_* \
+	  --encoder build/encoder --out pointsman/bundles
+	$(TRAIN) sw_ranking $(TRAIN_DATA) --mmlu-labels all --twins $(TWINS)/sw_ranking \
+	  --encoder build/encoder --out pointsman/bundles
+	$(TRAIN) causal_llm $(TRAIN_DATA) --out pointsman/bundles
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
@@ -76,5 +93,5 @@ $(VENV)/.test: $(VENV)/.train
 # torch first and by itself: what it is, TORCH alone decides.
 $(VENV)/.train: $(VENV)/.serve
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[import]'
 	@touch $@

@@ -10,6 +10,7 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pointsman.errors import ConfigError
 from pointsman.routing import ModelPair
 
+_CONTAMINATED = "contaminated_prompts.jsonl"
 PERCENT_RIGHT = "percent right"
 JUDGES_SCORE = "judge's score, 1 to 10"
 
@@ -85,19 +87,8 @@ def load_benchmark(name: str, data: Path) -> Benchmark:
     """
     if name not in _LOADERS:
         raise ConfigError(f"no benchmark is called {name!r}; there are: {', '.join(BENCHMARKS)}")
-    try:
+    with _reading(f"benchmark {name}", data):
         return _LOADERS[name](data / "benchmarks" / name.replace("-", "_"))
-    except OSError as error:
-        raise ConfigError(
-            f"benchmark {name} is not there: {error.strerror or error}: {error.filename or data}; "
-            "get it with `pointsman data fetch`, or name the folder that holds benchmarks/ with "
-            "--data or POINTSMAN_DATA"
-        ) from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ConfigError(
-            f"benchmark {name} in {data / 'benchmarks'} is damaged: {type(error).__name__}: "
-            f"{error}; get it again with `pointsman data fetch`"
-        ) from error
 
 
 def in_natural_unit(scores: NDArray[np.float64]) -> tuple[float, str]:
@@ -117,24 +108,53 @@ def protected_prompts(data: Path) -> Iterator[str]:
 
     Contaminated questions, the training prompts they came from, and MT-Bench's second turns are
     included.
+
+    Raises:
+        ConfigError: a file is not under ``data`` or damaged: with fewer test prompts than there
+            are, training could not know what to leave out.
     """
     folder = data / "benchmarks"
-    for path in sorted((folder / "mmlu" / "responses").glob("*.csv")):
-        yield from (row["prompt"] for row in _csv_rows(path))
-    yield from (row["prompt"] for row in _csv_rows(folder / "gsm8k" / "gsm8k_responses.csv"))
-    for question in _json_lines(folder / "mt_bench" / "question.jsonl"):
-        yield from question["turns"]
-    for path in sorted(folder.glob("*/contaminated_prompts.jsonl")):
-        for row in _json_lines(path):
-            yield row["train_prompt"]
-            yield row["eval_prompt"]
+    with _reading("a test set", data):
+        for path in _mmlu_paths(folder / "mmlu"):
+            yield from (row["prompt"] for row in _csv_rows(path))
+        yield from (row["prompt"] for row in _csv_rows(folder / "gsm8k" / "gsm8k_responses.csv"))
+        for question in _json_lines(folder / "mt_bench" / "question.jsonl"):
+            yield from question["turns"]
+        for name in BENCHMARKS:
+            for row in _json_lines(folder / name.replace("-", "_") / _CONTAMINATED):
+                yield row["train_prompt"]
+                yield row["eval_prompt"]
+
+
+@contextmanager
+def _reading(what: str, data: Path) -> Iterator[None]:
+    """Say what is to be done about files under ``data`` that are missing or damaged."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{what} is not there: {error.strerror or error}: {error.filename or data}; "
+            "get it with `pointsman data fetch`, or name the folder that holds benchmarks/ with "
+            "--data or POINTSMAN_DATA"
+        ) from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ConfigError(
+            f"{what} in {data / 'benchmarks'} is damaged: {type(error).__name__}: "
+            f"{error}; get it again with `pointsman data fetch`"
+        ) from error
 
 
 def _mmlu(folder: Path) -> Benchmark:
+    rows = [row for path in _mmlu_paths(folder) for row in _csv_rows(path)]
+    return _graded("mmlu", rows, folder)
+
+
+def _mmlu_paths(folder: Path) -> list[Path]:
+    """Return a file for each subject, at least one."""
     paths = sorted((folder / "responses").glob("mmlu_*.csv"))
     if not paths:
         raise FileNotFoundError(None, "no mmlu_*.csv there", str(folder / "responses"))
-    return _graded("mmlu", [row for path in paths for row in _csv_rows(path)], folder)
+    return paths
 
 
 def _gsm8k(folder: Path) -> Benchmark:
@@ -178,7 +198,7 @@ def _mt_bench(folder: Path) -> Benchmark:
 
 
 def _contaminated(folder: Path) -> set[str]:
-    return {row["eval_prompt"] for row in _json_lines(folder / "contaminated_prompts.jsonl")}
+    return {row["eval_prompt"] for row in _json_lines(folder / _CONTAMINATED)}
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:

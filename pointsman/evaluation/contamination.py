@@ -30,11 +30,13 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pointsman.errors import ConfigError
 from pointsman.routers.bulk import cores
 from pointsman.routers.bundle import load_bundle, prompt_digest
 from pointsman.routers.embedding import Embedder
@@ -97,18 +99,32 @@ def nearest_cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> N
 
 
 def shipped_embed() -> Embed:
-    """Returns an embedding that runs on this machine: the shipped mf router's, centred.
+    """Returns the shipped mf router's, see `embed_of`."""
+    return embed_of(SHIPPED_BUNDLES / "mf")
+
+
+def embed_of(folder: Path) -> Embed:
+    """Returns an embedding that runs on this machine: a bundle's, centred.
 
     It uses all cores, and shows a bar on standard error if that is a terminal.
 
+    Args:
+        folder: The bundle's.
+
     Raises:
-        RouterNotReady: A file of the shipped bundle is damaged.
+        RouterNotReady: A file of the bundle is damaged.
+        ConfigError: The bundle has no encoder or no golden prompts, as an imported one may.
     """
-    bundle = load_bundle(SHIPPED_BUNDLES / "mf")
+    bundle = load_bundle(folder)
+    golden = bundle.manifest.golden
+    if golden is None:
+        raise ConfigError(
+            f"the bundle at {folder} has no golden prompts to centre embeddings on; name one that "
+            "`pointsman train` made"
+        )
     settings = bundle.manifest.embedder
     embedder = Embedder(bundle.read_file("encoder"), bundle.read_file("tokenizer"), settings)
-    golden = [case.prompt for case in bundle.manifest.golden.cases]
-    center = embedder.embed(golden).mean(axis=0)  # (d,)
+    center = embedder.embed([case.prompt for case in golden.cases]).mean(axis=0)  # (d,)
 
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         rows = np.empty((len(texts), settings.dimension), dtype=np.float32)

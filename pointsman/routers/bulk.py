@@ -7,10 +7,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from pointsman.routers.base import Router
+from pointsman.routers.base import EmbeddingRouter, Router
 
 _AHEAD = 64
 """Prompts in the queue for each thread: enough that none idles while a slow consumer catches up."""
+_WAITING = 16
+"""Threads for a router whose prompts an endpoint embeds: they wait for it and need no core, and so
+many requests at a time are still a guest's."""
 
 
 def cores() -> int:
@@ -30,12 +33,12 @@ def win_rates(
     Args:
         router: scores one prompt a call, as it does when serving.
         prompts: any number of texts.
-        threads: by default one a core.
+        threads: by default `threads_for` the router.
 
     Raises:
         ValueError: the router returned something that is not a rate in [0, 1].
     """
-    threads = threads or cores()
+    threads = threads or threads_for(router)
     waiting: deque[Future[float]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -47,6 +50,13 @@ def win_rates(
                 yield waiting.popleft().result()
         finally:  # an error, Ctrl-C, or a consumer that has enough: drop what nobody waits for
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def threads_for(router: Router) -> int:
+    """Returns how many prompts are best scored at a time: one a core, more where threads wait."""
+    if isinstance(router, EmbeddingRouter) and router.embeds_elsewhere:
+        return _WAITING
+    return cores()
 
 
 def win_rate(router: Router, prompt: str) -> float:

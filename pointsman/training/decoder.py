@@ -21,11 +21,9 @@ from pointsman.errors import ConfigError
 from pointsman.routers.embedding import open_tokenizer
 from pointsman.training.batches import Batch, Corpus
 from pointsman.training.export import silence_transformers
+from pointsman.training.export_causal import LABEL_TOKENS
 from pointsman.training.finetune import Tunable
 from pointsman.training.labels import PromptLabels
-
-LABEL_TOKENS = tuple(f"[[{rating}]]" for rating in range(1, 6))
-"""RouteLLM's, worst answer first."""
 
 
 class RatingDecoder(Tunable):

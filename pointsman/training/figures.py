@@ -24,6 +24,9 @@ Rate = Callable[[Sequence[str]], NDArray[np.float32] | NDArray[np.float64]]
 
 _NUMBER = re.compile(r"[0-9]*\.[0-9]+")
 
+PRECISION_PROMPTS = 1500
+"""Prompts of a test set that are scored in both precisions; float32 takes twice as long."""
+
 RANDOM_DRAWS = 400
 """Draws of the random control: their mean, and where 95 % of them lie, tell what luck can do."""
 
@@ -45,6 +48,33 @@ def figures_on(tests: Sequence[Benchmark], rates: Mapping[str, Rate]) -> dict[st
             interval = bootstrap_apgr(values, test.weak_scores, test.strong_scores, seed=0)
             figures[f"APGR {test.name}, {name}"] = str(interval)
         figures[f"APGR {test.name}, random (mean and range of draws)"] = str(_random_draws(test))
+    return figures
+
+
+def precision_figures(
+    tests: Sequence[Benchmark], served: Rate, unquantized: Rate
+) -> dict[str, str]:
+    """Return what int8 costs, as text by test set: APGR before and after, and Spearman's rank.
+
+    Args:
+        tests: of each at most `PRECISION_PROMPTS` are scored, evenly spread.
+        served: the router as it is served.
+        unquantized: the same weights over the float32 graph.
+    """
+    figures: dict[str, str] = {}
+    for test in tests:
+        rows = np.unique(
+            np.linspace(0, len(test.prompts) - 1, PRECISION_PROMPTS).round().astype(np.int64)
+        )
+        prompts = tuple(test.prompts[row] for row in rows)
+        rates = [rate(prompts).astype(np.float64) for rate in (served, unquantized)]
+        weak, strong = test.weak_scores[rows], test.strong_scores[rows]
+        after, before = (apgr(values, weak, strong) for values in rates)
+        first, second = (values.argsort().argsort() for values in rates)
+        agreement = np.corrcoef(first, second)[0, 1]
+        figures[f"int8 and float32 on {len(rows)} prompts of {test.name}"] = (
+            f"APGR {after:.3f} and {before:.3f}, Spearman {agreement:.4f}"
+        )
     return figures
 
 

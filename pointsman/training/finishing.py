@@ -30,7 +30,7 @@ from pointsman.training.augmentation import STEPS_SOURCE
 from pointsman.training.bundling import write_bundle
 from pointsman.training.calibrate import HeldOut, fit_platt
 from pointsman.training.datasets import Outcomes
-from pointsman.training.figures import Rate, figures_on, twin_figures
+from pointsman.training.figures import Rate, figures_on, precision_figures, twin_figures
 from pointsman.training.finetune import TrainingCurve
 from pointsman.training.golden import GOLDEN_PROMPTS, golden_from
 from pointsman.training.preparation import Material
@@ -133,6 +133,7 @@ def finish(
     calibration_rates = rate(material.calibration).astype(np.float64)
     figures = figures_on(material.tests, {kind: rate, **(controls or {})})
     figures |= twin_figures(kind, settings.twins)
+    figures |= precision_figures(material.tests, rate, in_parallel(unquantized))
     figures["expected calibration error, held-out prompts"] = f"{held_out.error():.3f}"
     for name, figure in figures.items():
         logger.info("%s: %s", name, figure)

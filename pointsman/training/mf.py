@@ -33,7 +33,7 @@ from pointsman.training.mixture import Curriculum, Mixture, curriculum_of
 from pointsman.training.preparation import prepare
 from pointsman.training.settings import Balance, TrainSettings
 
-FOLDS = 5
+FOLDS = 3
 """Parts by question; win rates are calibrated on the part each fit did not see."""
 
 

@@ -24,14 +24,14 @@ _LAYER = re.compile(r"\blayers?\.(\d+)\.")
 class FinetuneSettings:
     """How far, how fast and how carefully the weights are moved."""
 
-    steps: int = 400
+    steps: int = 250
     """Most steps taken; the learning rate falls to nothing over them. More fits the training
     sources better and others, after some hundreds, worse."""
 
     batch_size: int = 32
     """Examples a step."""
 
-    learning_rate: float = 3e-5
+    learning_rate: float = 5e-5
     """Peak, for the pretrained body. Ten times as much forgets what pretraining knew."""
 
     head_learning_rate: float = 1e-3

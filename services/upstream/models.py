@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 
+from pointsman.chassis.proxies import proxy_for
 from pointsman.errors import ConfigError, UnknownModel
 from pointsman.models_file import ModelSettings, ModelsFile, ProviderSettings, read_models_file
 from pointsman.routing import quote
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 DEMO_SOURCE = "the built-in demo models"
 
 
@@ -28,20 +26,6 @@ class Endpoint:
     settings: ProviderSettings
     prices: ModelSettings
     key: "Key"
-
-
-def _proxy(url: str, environ: Mapping[str, str]) -> str | None:
-    """Returns the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for a URL, if any.
-
-    Looked up once here: aiohttp's own `trust_env` costs two thread hops a call.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY", "")
-    if host in _LOOPBACK or proxy_bypass_environment(host, {"no": no_proxy}):
-        return None
-    variable = f"{parts.scheme}_proxy"
-    return environ.get(variable) or environ.get(variable.upper()) or None
 
 
 class Key:
@@ -141,7 +125,7 @@ def _endpoint(
         provider=model.provider,
         provider_model=model.model or name,
         url=url,
-        proxy=_proxy(url, environ),
+        proxy=proxy_for(url, environ),
         settings=provider,
         prices=model,
         key=Key(key),

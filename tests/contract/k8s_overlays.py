@@ -12,7 +12,10 @@ OPERATORS = {"PodMonitor", "PrometheusRule"}
 """Kinds of the Prometheus Operator, of which Kubernetes has no schema."""
 OLDEST, NEWEST = "1.27", kubernetes_validate.latest_version()
 """Kubernetes' versions: the first with all that is used here, and the last that is known."""
-OVERLAYS = ("dev", "prod", "prod with prometheus-operator", "prod with mtls")
+OVERLAYS = (
+    *("dev", "prod", "prod with prometheus-operator"),
+    *("prod with mtls", "prod with embeddings"),
+)
 KEY = new_key()
 HANDMADE = {
     "pointsman-mesh": {"token": "0123456789abcdef" * 4},
@@ -20,6 +23,7 @@ HANDMADE = {
         "keys.yaml": yaml.safe_dump({"keys": {"team-a": {"sha256": sha256_of(KEY)}}})
     },
     "pointsman-provider-keys": {"OPENAI_API_KEY": "sk-none"},
+    "pointsman-embeddings-key": {"OPENAI_API_KEY": "sk-embeddings"},
 }
 """Secret → its entries; the gateway's callers show KEY."""
 TLS_SECRETS = {f"pointsman-{name}-tls" for name in ("gateway", "scorer", "upstream")}
@@ -37,7 +41,15 @@ FLOWS = {
     ("upstream", "::/0", 443),
 }
 """Who may reach whom."""
-FLOWS_OF_DEV = FLOWS | {("upstream", "demo-provider", 6061)}
+MORE_FLOWS = {
+    "dev": {("upstream", "demo-provider", 6061)},
+    "prod with embeddings": {
+        ("scorer", "namespace kube-system", 53),
+        ("scorer", "0.0.0.0/0", 443),
+        ("scorer", "::/0", 443),
+    },
+}
+"""Overlay → who else may reach whom there."""
 
 ON_OBJECTS = {
     "selectors": k8s_checks.selectors,

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from services.scorer import config as scorer
 from tests.contract import k8s_network, k8s_settings
 from tests.contract.k8s_objects import (
     FOLDER,
     ROOT,
+    Object,
     container,
     kind,
     named,
@@ -23,8 +25,8 @@ from tests.contract.k8s_objects import (
 )
 from tests.contract.k8s_overlays import (
     FLOWS,
-    FLOWS_OF_DEV,
     HANDMADE,
+    MORE_FLOWS,
     NEWEST,
     NOT_OF_DEV,
     OLDEST,
@@ -36,6 +38,21 @@ from tests.contract.k8s_overlays import (
 )
 
 GUIDE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+YAML = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
+
+
+def on_production(folder: Path, lines: str) -> list[Object]:
+    """Returns production with lines of the guide, as whoever writes them into an overlay has it."""
+    prod = FOLDER / "overlays" / "prod"
+
+    def there(path: Path) -> str:
+        return os.path.relpath(path.resolve(), folder.resolve())
+
+    moved = lines.replace("../../components", there(FOLDER / "components"))
+    (folder / "kustomization.yaml").write_text(
+        f"resources: [{there(prod)}]\nnamespace: pointsman\n{moved}"
+    )
+    return render(folder)
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -70,7 +87,20 @@ def test_pods_fit_the_settings_of_their_services(tmp_path: Path, name: str, chec
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_nobody_reaches_more_than_their_work_needs(name: str) -> None:
     """Whoever reaches the upstream spends the operator's keys."""
-    assert k8s_network.flows(overlay(name)) == (FLOWS_OF_DEV if name == "dev" else FLOWS)
+    assert k8s_network.flows(overlay(name)) == FLOWS | MORE_FLOWS.get(name, set())
+
+
+def test_the_embeddings_key_is_the_scorers_alone(tmp_path: Path) -> None:
+    """It may be another one than the providers', and nobody holds a key that they do not need."""
+    holders: dict[str, set[str]] = {}
+    for name in ("prod", "prod with embeddings"):
+        for service in ("gateway", "scorer", "upstream"):
+            folder = tmp_path / name / service
+            variables = k8s_settings.environ(overlay(name), service, folder, HANDMADE)
+            if key := variables.get("OPENAI_API_KEY"):
+                holders.setdefault(name, set()).add(f"{service} {key}")
+    assert holders["prod"] == {"upstream sk-none"}
+    assert holders["prod with embeddings"] == {"upstream sk-none", "scorer sk-embeddings"}
 
 
 def test_development_has_the_same_images_under_another_tag() -> None:
@@ -105,10 +135,24 @@ def test_the_guide_has_its_reader_make_every_secret() -> None:
 
 def test_the_guides_patch_opens_the_way_to_a_provider(tmp_path: Path) -> None:
     """The example is copied as it stands by whoever has a model server of their own."""
-    (patches,) = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
-    base = os.path.relpath((FOLDER / "overlays" / "prod").resolve(), tmp_path.resolve())
-    (tmp_path / "kustomization.yaml").write_text(f"resources: [{base}]\n{patches}")
-    assert k8s_network.flows(render(tmp_path)) == FLOWS | {("upstream", "10.0.0.1/32", 8000)}
+    (patches,) = (text for text in YAML if text.startswith("patches:"))
+    objects = on_production(tmp_path, patches)
+    assert k8s_network.flows(objects) == FLOWS | {("upstream", "10.0.0.1/32", 8000)}
+
+
+def test_the_guides_lines_bring_an_embeddings_endpoint(tmp_path: Path) -> None:
+    """The router of the example is configured, its key is there, and the way is open."""
+    (routers,) = (text for text in YAML if text.startswith("routers:"))
+    (lines,) = (text for text in YAML if text.startswith("components:"))
+    base = FOLDER / "base" / "scorer" / "scorer.yaml"
+    settings = yaml.safe_load(base.read_text()) | yaml.safe_load(routers)
+    (tmp_path / "scorer.yaml").write_text(yaml.safe_dump(settings))
+    objects = on_production(tmp_path, lines)
+    assert k8s_network.flows(objects) == FLOWS | MORE_FLOWS["prod with embeddings"]
+    variables = k8s_settings.environ(objects, "scorer", tmp_path / "pod", HANDMADE)
+    imported = scorer.load(variables).routers["imported"]
+    assert imported.embeddings is not None
+    assert variables[imported.embeddings.key_variable or ""] == "sk-embeddings"
 
 
 def test_the_operators_rules_are_prometheus_own() -> None:

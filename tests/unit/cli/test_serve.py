@@ -13,7 +13,7 @@ from pointsman.cli.cluster_settings import Flags, cluster_environ
 from pointsman.cli.main import main
 from pointsman.errors import ConfigError, PointsmanError, UnknownRouter
 from pointsman.routers.bulk import cores
-from pointsman.routers.registry import SHIPPED_BUNDLES
+from pointsman.routers.registry import SHIPPED_BUNDLES, router_names
 from pointsman.routers.settings import EXAMPLE_CONFIG
 from services.gateway import config as gateway
 from services.scorer import config as scorer
@@ -248,7 +248,7 @@ def test_a_file_without_routers_means_the_built_in_ones(folder: Path, text: str 
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("bert: {checkpoint_path: routellm/bert}", "asks for routellm/bert, which is not"),
+        ("mine: {}", "asks for a bundle, which is not installed"),
         ("bert: {class: 'no_such_package.module:Bert'}", "no module no_such_package.module"),
         ("bert: {bundle: nowhere}", "no router bundle at nowhere"),
     ],
@@ -267,7 +267,7 @@ def test_a_router_that_is_not_installed_stops_the_start(
 
 def test_an_unknown_router_is_named(folder: Path) -> None:
     """With those that there are."""
-    with pytest.raises(UnknownRouter, match="`nope`; there are: mf, random"):
+    with pytest.raises(UnknownRouter, match=f"`nope`; there are: {', '.join(router_names())}"):
         told(folder, routers=["mf", "nope"])
 
 

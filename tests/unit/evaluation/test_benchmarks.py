@@ -67,6 +67,33 @@ def test_a_missing_folder_names_the_remedy(name: str, tmp_path: Path) -> None:
         load_benchmark(name, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        "mmlu/responses/mmlu_law.csv",
+        "gsm8k/gsm8k_responses.csv",
+        "mt_bench/question.jsonl",
+        "gsm8k/contaminated_prompts.jsonl",
+    ],
+)
+def test_protected_prompts_are_all_of_them_or_none(lacking: str, tmp_path: Path) -> None:
+    """Half of the test prompts would let a router train on the others."""
+    for name in BENCHMARKS:
+        folder = tmp_path / "benchmarks" / name.replace("-", "_")
+        (folder / "responses").mkdir(parents=True)
+        row = f'{{"train_prompt": "{name} train", "eval_prompt": "{name} eval"}}\n'
+        (folder / "contaminated_prompts.jsonl").write_text(row)
+    folder = tmp_path / "benchmarks"
+    (folder / "mmlu/responses/mmlu_law.csv").write_text("prompt\nlaw\n")
+    (folder / "gsm8k/gsm8k_responses.csv").write_text("prompt\nsum\n")
+    (folder / "mt_bench/question.jsonl").write_text('{"turns": ["first", "second"]}\n')
+    assert len(list(protected_prompts(tmp_path))) == 10
+    (folder / lacking).unlink()
+    named = lacking.removesuffix("mmlu_law.csv").rstrip("/")
+    with pytest.raises(ConfigError, match=f"{named}.*pointsman data fetch"):
+        list(protected_prompts(tmp_path))
+
+
 def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     """Half a download is told from none."""
     folder = tmp_path / "benchmarks" / "gsm8k"

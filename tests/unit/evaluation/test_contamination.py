@@ -1,19 +1,25 @@
 """Copies of test prompts are found; other questions of the same kind are not."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pointsman.errors import ConfigError
 from pointsman.evaluation.contamination import (
     NEAR_DUPLICATE_COSINE,
     Embed,
     Match,
     contaminated,
+    embed_of,
     nearest_cosines,
     shipped_embed,
 )
+from pointsman.routers.bundle import file_entry, save_bundle
+from pointsman.routers.embedding import EmbedderSettings
+from pointsman.routers.manifest import Manifest, TrainingPair, revision_of
 
 TESTS = [
     "Anna bakes 12 cakes a day and sells half of them for 3 coins each. What does she earn?",
@@ -96,3 +102,25 @@ def test_the_shipped_embedding_tells_questions_of_one_kind_apart(shipped: Embed)
         "Which metal melts first?\nA. Iron\nB. Lead\nC. Gold\nD. Copper\nAnswer:",
     ]
     assert contaminated(others, TESTS, shipped) == []
+
+
+def test_a_bundle_without_golden_prompts_embeds_nothing_here(tmp_path: Path) -> None:
+    """An imported one: uncentred, any two exam questions would be near duplicates."""
+    files = {"weights": file_entry(b"weights", ".npz")}
+    pair = TrainingPair(strong="big", weak="small")
+    embedder = EmbedderSettings(max_tokens=9, dimension=3)
+    manifest = Manifest(
+        format_version=1,
+        name="mf",
+        kind="mf",
+        revision=revision_of("mf", pair, embedder, files),
+        training_pair=pair,
+        embedder=embedder,
+        data=(),
+        seed=0,
+        figures={},
+        files=files,
+    )
+    folder = save_bundle(manifest, {"weights": b"weights"}, tmp_path)
+    with pytest.raises(ConfigError, match=f"{folder} has no golden prompts.*pointsman train"):
+        embed_of(folder)

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from pointsman.errors import ConfigError, UnknownRouter
-from pointsman.routers.bundle import file_entry, save_bundle
+from pointsman.routers import registry
+from pointsman.routers.bundle import MANIFEST_NAME, file_entry, save_bundle
 from pointsman.routers.embedding import EmbedderSettings
 from pointsman.routers.imported import IMPORTED_FROM
 from pointsman.routers.manifest import Manifest, TrainingPair, revision_of
@@ -72,7 +73,8 @@ def test_the_comments_of_the_example_are_settings_too(write) -> None:
     shown = [line for line in lines if "{" in line and ":" in line and not line.startswith("# ")]
     entries = yaml.safe_load("\n".join(line.strip().removeprefix("#").strip() for line in shown))
     config = read_config(write(yaml.safe_dump({"routers": entries})))
-    assert {"mf", "random", "mine", "theirs"} == set(config.routers)
+    shipped = {"mf", "random", "sw_ranking", "bert", "causal_llm"}
+    assert {*shipped, "mine", "theirs"} == set(config.routers)
     assert config.routers["theirs"].factory == "my_package.my_module:MyRouter"
 
 
@@ -82,7 +84,7 @@ def test_routellms_file_is_understood(write) -> None:
     config = read_config(path)
     assert set(config.routers) == {"sw_ranking", "bert", "causal_llm", "mf", "random"}
     assert config.routers["mf"] == RouterSettings()
-    (note,) = config.notes(["random", "mf", "bert"])
+    (note,) = config.notes(["random", "mf"])
     bundles = Path(path).parent / "bundles"
     for words in (
         *(path, "routellm/mf_gpt4_augmented", "thresholds", "pointsman calibrate"),
@@ -100,7 +102,17 @@ def test_a_checkpoint_may_be_anything(write, checkpoint: str) -> None:
     assert "mf is Pointsman's own bundle, not " in note
 
 
-@pytest.mark.parametrize("name", ["bert", "sw_ranking"])
+@pytest.fixture
+def only_mf_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package without the other routers' bundles."""
+    manifest = tmp_path / "shipped" / "mf" / MANIFEST_NAME
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    monkeypatch.setattr(registry, "SHIPPED_BUNDLES", tmp_path / "shipped")
+
+
+@pytest.mark.usefixtures("only_mf_ships")
+@pytest.mark.parametrize("name", ["bert", "sw_ranking", "causal_llm"])
 def test_a_router_that_is_not_here_says_what_to_do(write, name: str) -> None:
     """Its checkpoint, which routers there are, and how to name a bundle."""
     config = read_config(write(ROUTELLM))
@@ -110,6 +122,24 @@ def test_a_router_that_is_not_here_says_what_to_do(write, name: str) -> None:
         for words in (f"router {name}", "routellm/", "--routers mf random", "{bundle: ...}"):
             assert words in str(refused.value)
         assert f"import it with `pointsman import {name} " in str(refused.value)
+    assert config.notes([name]) == []
+
+
+@pytest.mark.usefixtures("only_mf_ships")
+def test_an_own_file_may_name_a_router_that_is_not_here(write) -> None:
+    """It asks for no checkpoint; there is nothing to import."""
+    config = read_config(write("routers: {bert: {}}"))
+    with pytest.raises(UnknownRouter, match=r"router bert asks for a bundle.*; leave it out"):
+        config.settings_of("bert")
+
+
+@pytest.mark.parametrize("name", [name for name in router_names() if name != "random"])
+def test_what_ships_takes_a_checkpoints_place(write, name: str) -> None:
+    """RouteLLM's file works as it stands, and a note says whose win rates they are."""
+    config = read_config(write(ROUTELLM))
+    assert config.settings_of(name) == RouterSettings()
+    (note,) = config.notes([name, "random"])
+    assert f"{name} is Pointsman's own bundle, not " in note
 
 
 def test_the_command_for_a_checkpoint_is_whole(write) -> None:
@@ -204,7 +234,8 @@ def test_a_mapping_finds_bundles_in_the_working_folder(
 def test_an_unknown_router_lists_each_known_one_once(write) -> None:
     """Those that ship and those of the file."""
     config = read_config(write("routers: {mf: {}, mine: {bundle: x}}"))
-    with pytest.raises(UnknownRouter, match=r"`nope`; there are: mf, random, mine$"):
+    known = ", ".join([*router_names(), "mine"])
+    with pytest.raises(UnknownRouter, match=f"`nope`; there are: {known}$"):
         config.load("nope")
 
 
@@ -215,7 +246,7 @@ def test_routers_beside_the_file_can_be_named(write) -> None:
     assert config.benchmarks["support"].file == "support.jsonl"
     assert config.load("mf").name == "mf"
     assert config.load("random").revision == BUILT_IN.load("random").revision == "random-seed-0"
-    assert router_names() == ["mf", "random"]
+    assert {"mf", "random"} <= set(router_names())
 
 
 @pytest.mark.parametrize("key", ["bundle", "checkpoint_path"])
