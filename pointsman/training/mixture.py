@@ -37,6 +37,9 @@ EXAM_RIDGE, EXAM_LENGTH = 3.0, 0.5
 PROBLEM_RIDGE, PROBLEM_LENGTH = 3.0, 2.0
 """Of the step signal. Length alone is as good as anything known on GSM8K."""
 
+FORM_ITERATIONS = 50
+"""Steps of L-BFGS for exam and problem, which learn from one kind of prompt for the same kind."""
+
 TARGET_SPREAD = 0.45
 """Standard deviation of targets that length was mixed into: that of outcomes."""
 
@@ -141,8 +144,8 @@ def curriculum_of(outcomes: Outcomes, examples: Examples, settings: FitSettings)
         examples=(examples, exam, _with_length(problem, lengths, PROBLEM_LENGTH)),
         settings=(
             settings,
-            replace(settings, ridge=exam_ridge),
-            replace(settings, ridge=PROBLEM_RIDGE),
+            replace(settings, ridge=exam_ridge, iterations=FORM_ITERATIONS),
+            replace(settings, ridge=PROBLEM_RIDGE, iterations=FORM_ITERATIONS),
         ),
     )
 

@@ -33,6 +33,10 @@ from pointsman.training.settings import Balance, TrainSettings
 
 KIND = "sw_ranking"
 
+STRONG_SHARE = 0.7
+"""Of the battles of each source, won by the strong models. Well above half, so that strong and weak
+models stand in tiers of their own; Platt's line puts the win rates where they belong."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RankingRecipe:
@@ -177,7 +181,7 @@ def soft_battles(outcomes: Outcomes, balance: Balance = "none") -> SoftBattles:
     """Return the outcomes as battles that the strong model wins as far as the weak one falls short.
 
     Sources differ in how hard they are as a whole, which says nothing about their prompts: the
-    weights are shifted so that the strong models win the same share of each.
+    weights are shifted so that the strong models win `STRONG_SHARE` of each.
     """
     key = outcomes.source_index * len(outcomes.prompts) + outcomes.prompt_index
     _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
@@ -185,13 +189,12 @@ def soft_battles(outcomes: Outcomes, balance: Balance = "none") -> SoftBattles:
     importance = importance * source_weights(outcomes, balance)
     weights = importance[outcomes.source_index] / counts[inverse.ravel()]  # once per source
     strong, weak = weights * (1.0 - outcomes.weak_scores), weights * outcomes.weak_scores
-    share = strong.sum() / weights.sum()
     for source in range(len(outcomes.sources)):
         rows = outcomes.source_index == source
         won, lost = strong[rows].sum(), weak[rows].sum()
         if won > 0 and lost > 0:
-            strong[rows] *= share * (won + lost) / won
-            weak[rows] *= (1.0 - share) * (won + lost) / lost
+            strong[rows] *= STRONG_SHARE * (won + lost) / won
+            weak[rows] *= (1.0 - STRONG_SHARE) * (won + lost) / lost
     return SoftBattles(
         prompt_index=outcomes.prompt_index,
         strong_models=outcomes.strong_models,

@@ -79,16 +79,15 @@ def _outcomes(sources: list[int], weak_scores: list[float]) -> Outcomes:
 @given(rows=st.lists(st.tuples(st.integers(0, 1), st.floats(0.01, 0.99)), min_size=2, max_size=40))
 def test_the_strong_models_win_the_same_share_of_each_source(torch_installed, rows) -> None:
     """Levelling keeps each source's weight and moves its share, not the order inside it."""
-    from pointsman.training.sw_ranking import levelled_difficulty, soft_battles
+    from pointsman.training.sw_ranking import STRONG_SHARE, levelled_difficulty, soft_battles
 
     outcomes = _outcomes([source for source, _ in rows], [score for _, score in rows])
     battles = soft_battles(outcomes)
     total = battles.strong_weights + battles.weak_weights
-    share = (1 - outcomes.weak_scores).mean()
     for source in {source for source, _ in rows}:
         inside = outcomes.source_index == source
         assert total[inside].sum() == pytest.approx(inside.sum())
-        assert battles.strong_weights[inside].sum() == pytest.approx(share * inside.sum())
+        assert battles.strong_weights[inside].sum() == pytest.approx(STRONG_SHARE * inside.sum())
         assert levelled_difficulty(outcomes)[inside].mean() == pytest.approx(0, abs=1e-6)
         order = np.argsort(outcomes.weak_scores[inside], kind="stable")
         odds = battles.strong_weights[inside] / battles.weak_weights[inside]
@@ -97,12 +96,12 @@ def test_the_strong_models_win_the_same_share_of_each_source(torch_installed, ro
 
 def test_a_source_where_weak_never_fails_stays_as_it_is(torch_installed) -> None:
     """Nothing can be levelled there, and nothing is divided by zero."""
-    from pointsman.training.sw_ranking import soft_battles
+    from pointsman.training.sw_ranking import STRONG_SHARE, soft_battles
 
     battles = soft_battles(_outcomes([0, 0, 1, 1], [1.0, 1.0, 0.0, 1.0]))
     assert battles.strong_weights[:2].tolist() == [0, 0]
     assert battles.weak_weights[:2].tolist() == [1, 1]
-    assert battles.strong_weights[2:].sum() == pytest.approx(0.5)
+    assert battles.strong_weights[2:].sum() == pytest.approx(2 * STRONG_SHARE)
 
 
 @given(seed=st.integers(0, 1000), dimension=st.integers(2, 12))
