@@ -19,7 +19,6 @@ from pointsman.routers.embedding import Embedder
 from pointsman.routers.forms import FORMS, FormRouter
 from pointsman.routers.log_odds import Platt, sigmoid
 from pointsman.routers.mf import MatrixFactorizationRouter
-from pointsman.routing import ModelPair
 from pointsman.training.bilinear import Examples, FitSettings, tiers_of
 from pointsman.training.calibrate import HeldOut, fit_platt
 from pointsman.training.datasets import Outcomes, source_weights
@@ -66,8 +65,7 @@ def train_mf(settings: TrainSettings, recipe: MfRecipe | None = None) -> Path:
     outcomes = material.outcomes
     examples = _examples(outcomes, embeddings.embed(outcomes.prompts), settings.balance)
     curriculum = curriculum_of(outcomes, examples, replace(recipe.fit, seed=settings.seed))
-    log_odds = _held_out_log_odds(curriculum, outcomes, settings)
-    platt, held_out = _calibrate(log_odds, outcomes, settings.pair)
+    platt, held_out = _calibrate(curriculum, outcomes, settings)
     mixture = curriculum.fit(settings.pair, "final fit").calibrated(platt)
     control = curriculum.shuffled(settings.seed).fit(settings.pair, "control on shuffled labels")
 
@@ -133,10 +131,30 @@ def _examples(outcomes: Outcomes, embedded: NDArray[np.float32], balance: Balanc
     )
 
 
+def _calibrate(
+    curriculum: Curriculum, outcomes: Outcomes, settings: TrainSettings
+) -> tuple[Platt, HeldOut]:
+    """Return Platt's line of the open form, and the outcomes of held-out folds under it.
+
+    The outcome is that the weak model's answer fell short, which is what the open form was fitted
+    to. That both fall short counts for the strong model; with such pairs as ties the same order of
+    prompts is squeezed into fewer win rates (docs/training-log.md, 6). The other forms have the
+    open form's level and spread, so its line is theirs too.
+    """
+    open_prompts = curriculum.forms == OPEN
+    prompts, won = held_out_outcomes(outcomes, open_prompts, settings.pair)
+    if not len(prompts):
+        prompts, won = held_out_outcomes(outcomes, ~open_prompts, settings.pair)
+    values = _held_out_log_odds(curriculum, outcomes, settings)[prompts]
+    scale, bias = fit_platt(values, won, np.ones(len(won)))
+    platt = Platt(scale=scale, bias=bias)
+    return platt, HeldOut(rates=sigmoid(platt.apply(values)), outcomes=won)
+
+
 def _held_out_log_odds(
     curriculum: Curriculum, outcomes: Outcomes, settings: TrainSettings
 ) -> NDArray[np.float64]:
-    """Return float64[p]: the pair's log-odds for each prompt, by a fit that never saw it.
+    """Return float64[p]: the open form's log-odds, by fits that never saw the prompt.
 
     Each fit has its own zero, for its intercepts stay behind; `Curriculum.fit` puts it where the
     mean prompt is, so that folds can be compared.
@@ -148,22 +166,7 @@ def _held_out_log_odds(
     log_odds = np.empty(len(outcomes.prompts))
     for fold in range(FOLDS):
         inside = folds == fold
-        mixture = curriculum.fit(settings.pair, f"fold {fold + 1} of {FOLDS}", ~inside)
-        log_odds[inside] = mixture.log_odds(embeddings[inside], settings.pair)
+        weights = curriculum.fit_open(settings.pair, f"fold {fold + 1} of {FOLDS}", ~inside)
+        vector, bias = weights.collapse(settings.pair)
+        log_odds[inside] = embeddings[inside].astype(np.float64) @ vector + bias
     return log_odds
-
-
-def _calibrate(
-    log_odds: NDArray[np.float64], outcomes: Outcomes, pair: ModelPair
-) -> tuple[Platt, HeldOut]:
-    """Return Platt's line, and the held-out folds' outcomes under it.
-
-    The outcome is that the weak model's answer fell short, which is what the form was fitted to.
-    That both fall short counts for the strong model; with such pairs as ties the same order of
-    prompts is squeezed into fewer win rates (docs/training-log.md, 6).
-    """
-    prompts, won = held_out_outcomes(outcomes, np.ones(len(outcomes.prompts), dtype=bool), pair)
-    values = log_odds[prompts]
-    scale, bias = fit_platt(values, won, np.ones(len(won)))
-    platt = Platt(scale=scale, bias=bias)
-    return platt, HeldOut(rates=sigmoid(platt.apply(values)), outcomes=won)

@@ -7,8 +7,8 @@ Each form learns what carries furthest for it (docs/training-log.md):
   questions of that form, whether the weak model falls short, and that long ones are hard;
 - *problem*: from worked solutions, how many steps they take, and that long ones are hard.
 
-Exam and problem only rank prompts of their form anew. Level and spread there stay those of the
-open form, which alone has seen outcomes of all kinds.
+Exam and problem only rank prompts of their form anew. Level and spread there are those of the open
+form, which alone has seen outcomes of all kinds, until outcomes of the form calibrate it.
 """
 
 from __future__ import annotations
@@ -51,26 +51,12 @@ class Mixture:
     gate: FormGate | None
     weights: tuple[BilinearWeights, ...]
 
-    def log_odds(self, embeddings: NDArray[np.float32], pair: ModelPair) -> NDArray[np.float64]:
-        """Return float64[p], all at once: for fitting, not for serving."""
-        collapsed = [one.collapse(pair) for one in self.weights]
-        rows = embeddings.astype(np.float64)
-        by_form = np.stack([rows @ vector + bias for vector, bias in collapsed], axis=1)  # (p, f)
-        if self.gate is None:
-            return np.asarray(by_form[:, 0])
-        shares = np.asarray([self.gate.shares(row) for row in rows])  # (p, f)
-        return np.asarray((shares * by_form).sum(axis=1))
-
-    def calibrated(self, platt: Platt) -> Mixture:
-        """Return the mixture with Platt's line on its log-odds."""
+    def calibrated(self, line: Platt) -> Mixture:
+        """Return the mixture with Platt's line on its log-odds, which is one on each form's."""
         return replace(
             self,
             weights=tuple(
-                replace(
-                    one,
-                    scale=platt.scale * one.scale,
-                    bias=platt.scale * one.bias + platt.bias,
-                )
+                replace(one, scale=line.scale * one.scale, bias=line.scale * one.bias + line.bias)
                 for one in self.weights
             ),
         )
@@ -94,32 +80,42 @@ class Curriculum:
             self, examples=tuple(_shuffled(examples, generator) for examples in self.examples)
         )
 
-    def fit(
-        self, pair: ModelPair, description: str, keep: NDArray[np.bool_] | None = None
-    ) -> Mixture:
-        """Return what is learned, uncalibrated.
+    def fit(self, pair: ModelPair, description: str) -> Mixture:
+        """Return what is learned from everything, uncalibrated.
 
         Args:
             pair: whose levels and spreads the forms share.
             description: what the progress bars say.
+        """
+        weights = [self.fit_open(pair, description)]
+        embeddings = self.examples[OPEN].embeddings
+        vector, bias = weights[OPEN].collapse(pair)
+        values = embeddings.astype(np.float64) @ vector + bias
+        for number in range(1, len(self.examples)):
+            name = f"{description}, {FORMS[number]} form"
+            found = fit_bilinear(self.examples[number], self.settings[number], name)
+            inside = self.forms == number
+            own = embeddings[inside].astype(np.float64) @ found.collapse(pair)[0]
+            scale = float(values[inside].std() / max(own.std(), 1e-12))
+            level = float(values[inside].mean() - scale * own.mean())
+            weights.append(replace(found, scale=scale, bias=level))
+        return Mixture(gate=self.gate, weights=tuple(weights))
+
+    def fit_open(
+        self, pair: ModelPair, description: str, keep: NDArray[np.bool_] | None = None
+    ) -> BilinearWeights:
+        """Return the open form, with log-odds 0 at the mean prompt.
+
+        Args:
+            pair: whose log-odds these are.
+            description: what the progress bar says.
             keep: bool[p], the prompts to learn from; all by default.
         """
-        weights: list[BilinearWeights] = []
-        for form, examples, settings in zip(FORMS, self.examples, self.settings, strict=False):
-            kept = examples if keep is None else examples.subset(keep[examples.prompt_index])
-            weights.append(fit_bilinear(kept, settings, f"{description}, {form} form"))
-        embeddings = self.examples[OPEN].embeddings
-        values = embeddings.astype(np.float64) @ weights[OPEN].collapse(pair)[0]
-        weights[OPEN] = replace(weights[OPEN], bias=-float(values.mean()))
-        values = values - values.mean()
-        for number in range(1, len(weights)):
-            inside = self.forms == number
-            own = embeddings[inside].astype(np.float64) @ weights[number].collapse(pair)[0]
-            scale = float(values[inside].std() / max(own.std(), 1e-12))
-            level = float(values[inside].mean())
-            bias = level - scale * float(own.mean())
-            weights[number] = replace(weights[number], scale=scale, bias=bias)
-        return Mixture(gate=self.gate, weights=tuple(weights))
+        examples = self.examples[OPEN]
+        kept = examples if keep is None else examples.subset(keep[examples.prompt_index])
+        weights = fit_bilinear(kept, self.settings[OPEN], f"{description}, {FORMS[OPEN]} form")
+        mean = examples.embeddings.mean(axis=0).astype(np.float64)
+        return replace(weights, bias=-float(mean @ weights.collapse(pair)[0]))
 
 
 def curriculum_of(outcomes: Outcomes, examples: Examples, settings: FitSettings) -> Curriculum:
