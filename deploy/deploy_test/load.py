@@ -42,7 +42,7 @@ def ask(base_url: str, prompt: str, *, stream: bool, key: str | None = None) -> 
         Failed: The status is not 200, or a stream does not end with `[DONE]`.
     """
     body = {
-        "model": "router-mf-0.3",
+        "model": "router-mf-0.5",
         "messages": [{"role": "user", "content": prompt}],
         "stream": stream,
     }

@@ -4,8 +4,8 @@ Near means a cosine of at least 0.95 between embeddings, RouteLLM's limit. Its e
 service's; the one here is the shipped router's own, so that no prompt leaves the machine.
 
 The served embedding as it is does not tell: any two exam questions have a cosine of over 0.9, for
-they share what all exam questions share. Less the mean over the golden prompts it does. Measured
-on the shipped bundle at 0.95, over 1,307 GSM8K and 2,000 MMLU test prompts:
+they share what all exam questions share. Less the mean over the golden prompts it does. Measured at
+0.95 on the encoder before it was fine-tuned, over 1,307 GSM8K and 2,000 MMLU test prompts:
 
 =====================================================  ========  ======================
 texts                                                  centred   sentence embedding
@@ -22,6 +22,11 @@ Both that were marked are one question with other numbers. At 0.9 it finds 22 of
 the lengthened prompts, and marks 5 and 2. In a prompt of a dozen words one letter weighs more: such
 a copy lies at about 0.94. The sentence embedding, the last layer's token mean, is
 what training cleans with; it is no part of what is served.
+
+The fine-tuned encoder that ships, over as many prompts, drawn anew: 20 of the 25 copies, 98 % with
+a letter changed, 99 % with a word left out, 95 % with a sentence of three words added at the end
+and 48 % with one of eleven; no GSM8K training question is marked. At 0.9 it finds 21 copies and
+80 % of those lengthened by eleven words, and marks 4. MMLU-Pro was not measured again.
 """
 
 from __future__ import annotations

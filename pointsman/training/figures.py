@@ -81,8 +81,9 @@ def precision_figures(
 def twin_figures(kind: str, twins: Sequence[Path]) -> dict[str, str]:
     """Return what twins reach on MMLU, for a router that was trained on all of its labels.
 
-    A twin is the same router trained by the same recipe on fewer labels. Twins with as many labels
-    differ in which ones; their figures and intervals are averaged.
+    A twin is the same router trained by the same recipe on fewer labels. Twins with as many labels,
+    to the nearest hundred, differ in which ones; their figures and intervals are averaged. (Of
+    those drawn, the ones that nearly equal another question of the test set are left out.)
 
     Args:
         kind: of the router.
@@ -98,12 +99,15 @@ def twin_figures(kind: str, twins: Sequence[Path]) -> dict[str, str]:
         if claim is None:
             raise ConfigError(f"the twin {folder} has no figure on MMLU for {kind}")
         labels = sum(source.rows for source in manifest.data if source.name == MMLU_SOURCE)
-        by_labels[labels].append(tuple(float(number) for number in _NUMBER.findall(claim)[:3]))
+        by_labels[round(labels, -2)].append(
+            tuple(float(number) for number in _NUMBER.findall(claim)[:3])
+        )
     figures = {}
     for labels, found in sorted(by_labels.items()):
         value, low, high = np.mean(found, axis=0)
         of = f", mean of {len(found)} draws" if len(found) > 1 else ""
-        name = f"APGR mmlu, {kind} twin trained on {labels} of its labels{of}"
+        some = f"about {labels}" if labels else "none"
+        name = f"APGR mmlu, {kind} twin trained on {some} of its labels{of}"
         figures[name] = str(Interval(value=float(value), low=float(low), high=float(high)))
     return figures
 

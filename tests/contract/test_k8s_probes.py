@@ -26,7 +26,7 @@ from tests.contract.k8s_settings import Handmade, environ
 pytestmark = pytest.mark.integration
 
 ORDER = ("demo-provider", "scorer", "upstream", "gateway")
-ROUTED = {"model": "router-mf-0.3", "messages": [{"role": "user", "content": "Hello!"}]}
+ROUTED = {"model": "router-mf-0.5", "messages": [{"role": "user", "content": "Hello!"}]}
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SCORER = "pointsman.scorer.v1.ScorerService"

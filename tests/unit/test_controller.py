@@ -422,7 +422,7 @@ async def test_closing_twice_is_fine_and_calling_again_opens_anew(
     [
         ("mf", None, ConfigError, 'routers is a list of names, such as \\["mf"\\]'),
         (["nope"], None, UnknownRouter, "`nope`"),
-        (["bert"], {"bert": {"checkpoint_path": "x/y"}}, UnknownRouter, "x/y"),
+        (["mine"], {"mine": {"bundle": "x/y"}}, ConfigError, "no router bundle at x/y"),
         (["mf"], {"mf": {"nope": 1}}, ConfigError, "config: router mf has the key `nope`"),
         (["mf"], ["mf"], ConfigError, "config is of type list"),
         (["mf"], "missing.yaml", ConfigError, "missing.yaml: cannot be read"),

@@ -55,11 +55,11 @@ def test_the_decision_is_the_router_s_own(capsys: pytest.CaptureFixture[str]) ->
     rate = float(loaded.router.strong_win_rates([PROMPT])[0])
     pair = loaded.training_pair
     assert pair is not None
-    assert routed(capsys, PROMPT, "--threshold", "0.3") == {
+    assert routed(capsys, PROMPT, "--threshold", "0.5") == {
         "router": "mf",
         "revision": loaded.revision,
         "strong_win_rate": rate,
-        "threshold": 0.3,
+        "threshold": 0.5,
         "decision": "weak",
         "percentile": loaded.percentile(rate),
         "calibration_prompts": loaded.calibration_prompts,

@@ -106,11 +106,12 @@ def test_twins_speak_for_a_router_that_saw_all_labels(tmp_path: Path) -> None:
     twins = [
         twin(tmp_path / "none", 0, "0.590 (0.570-0.610)"),
         twin(tmp_path / "draw0", 1500, "0.650 (0.630-0.670)"),
-        twin(tmp_path / "draw1", 1500, "0.660 (0.640-0.680)"),
+        twin(tmp_path / "draw1", 1452, "0.660 (0.640-0.680)"),
     ]
+    name = "APGR mmlu, mf twin trained on"
     assert twin_figures("mf", twins) == {
-        "APGR mmlu, mf twin trained on 0 of its labels": "0.590 (0.570-0.610)",
-        "APGR mmlu, mf twin trained on 1500 of its labels, mean of 2 draws": "0.655 (0.635-0.675)",
+        f"{name} none of its labels": "0.590 (0.570-0.610)",
+        f"{name} about 1500 of its labels, mean of 2 draws": "0.655 (0.635-0.675)",
     }
 
 
