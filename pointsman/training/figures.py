@@ -70,6 +70,8 @@ def precision_figures(
         rates = [rate(prompts).astype(np.float64) for rate in (served, unquantized)]
         weak, strong = test.weak_scores[rows], test.strong_scores[rows]
         after, before = (apgr(values, weak, strong) for values in rates)
+        if len(rows) < 2:
+            continue  # one prompt has no rank
         first, second = (values.argsort().argsort() for values in rates)
         agreement = np.corrcoef(first, second)[0, 1]
         figures[f"int8 and float32 on {len(rows)} prompts of {test.name}"] = (
