@@ -156,7 +156,7 @@ def _held_out_log_odds(
 ) -> NDArray[np.float64]:
     """Return float64[p]: the open form's log-odds, by fits that never saw the prompt.
 
-    Each fit has its own zero, for its intercepts stay behind; `Curriculum.fit` puts it where the
+    Each fit has its own zero, for its intercepts stay behind; `fit_open` puts it where the
     mean prompt is, so that folds can be compared.
     """
     generator = np.random.default_rng(settings.seed)

@@ -8,7 +8,7 @@ Each form learns what carries furthest for it (docs/training-log.md):
 - *problem*: from worked solutions, how many steps they take, and that long ones are hard.
 
 Exam and problem only rank prompts of their form anew. Level and spread there are those of the open
-form, which alone has seen outcomes of all kinds, until outcomes of the form calibrate it.
+form, which alone has seen outcomes of all kinds.
 """
 
 from __future__ import annotations
