@@ -3,14 +3,14 @@
 What tells a hard prompt from an easy one differs between an exam question with its options, a
 word problem to be worked out, and everything else that people write. A long exam question is a
 hard one; a long chat message is not, and a feature that helps on the one makes the other worse
-than random (docs/training-log.md). So each form has a bilinear form of its own, and a linear gate
-on the same embedding weighs their log-odds: one forward pass, a few dot products more.
+than random (docs/training-log.md). So each form has weights of its own, a vector or a kernel, and
+a linear gate on the same embedding weighs their log-odds: one forward pass and a little arithmetic.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zipfile import BadZipFile
 
@@ -20,12 +20,16 @@ from numpy.typing import NDArray
 from pointsman.errors import ConfigError
 from pointsman.routers.base import EmbeddingRouter
 from pointsman.routers.embedding import TextEmbedder
+from pointsman.routers.kernel import KernelWeights
 from pointsman.routers.log_odds import sigmoid
 from pointsman.routers.mf import BilinearWeights
 from pointsman.routing import ModelPair
 
 FORMS = ("open", "exam", "problem")
 """What people write; exam questions with options; word problems to be worked out step by step."""
+
+FormWeights = BilinearWeights | KernelWeights
+"""What a form may be ranked by."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +82,7 @@ class FormRouter(EmbeddingRouter):
         self,
         embedder: TextEmbedder,
         gate: FormGate,
-        weights: Sequence[BilinearWeights],
+        weights: Sequence[FormWeights],
         pair: ModelPair,
     ) -> None:
         """Collapse the weights of each form for the pair.
@@ -96,10 +100,8 @@ class FormRouter(EmbeddingRouter):
         super().__init__(embedder, "mf", gate.weights.shape[1])
         if len(weights) != len(gate.weights):
             raise ConfigError(f"the gate has {len(gate.weights)} forms and mf has {len(weights)}")
-        collapsed = [one.collapse(pair) for one in weights]
         self._gate = gate
-        self._vectors = np.stack([vector for vector, _ in collapsed])  # (f, d)
-        self._biases = np.asarray([bias for _, bias in collapsed])  # (f,)
+        self._forms = [_log_odds_by(one, pair, gate.weights.shape[1]) for one in weights]
 
     def win_rates_of(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32[n] in [0, 1] for float32[n, d] that are embedded already."""
@@ -109,5 +111,20 @@ class FormRouter(EmbeddingRouter):
         ).astype(np.float32)
 
     def _log_odds_of(self, row: NDArray[np.float64]) -> float:
-        by_form = self._vectors @ row + self._biases  # (f,)
+        by_form = np.asarray([log_odds(row) for log_odds in self._forms])  # (f,)
         return float(self._gate.shares(row) @ by_form)
+
+
+def _log_odds_by(
+    weights: FormWeights, pair: ModelPair, dimension: int
+) -> Callable[[NDArray[np.float64]], float]:
+    """Return what gives the log-odds of one embedding, float64[d]."""
+    if weights.dimension != dimension:
+        raise ConfigError(
+            f"a form of mf was trained on embeddings of {weights.dimension} numbers and its gate "
+            f"on {dimension}; make the bundle again with `pointsman train`"
+        )
+    if isinstance(weights, KernelWeights):
+        return weights.log_odds
+    vector, bias = weights.collapse(pair)
+    return lambda row: float(vector @ row + bias)

@@ -140,7 +140,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Quality figures as text with their intervals, under a name that says what was measured."""
 
     files: dict[str, FileEntry]
-    """Role → file. ``mf``: encoder, tokenizer, weights; ``sw_ranking``: encoder, tokenizer, index;
+    """Role → file. ``mf``: encoder, tokenizer, weights and, with forms of prompts, gate,
+    weights_problem, weights_exam or kernel_exam; ``sw_ranking``: encoder, tokenizer, index;
     ``bert``: encoder, tokenizer, head; without encoder and tokenizer where an endpoint embeds.
     ``causal_llm``: decoder, tokenizer, format. Weights that do not fit into a graph of 2 GB:
     encoder_data, decoder_data. All may have training_prompts."""

@@ -44,6 +44,11 @@ class BilinearWeights:
     bias: float = 0.0
     """Platt intercept, in log-odds; 0 leaves RouteLLM's form as it is."""
 
+    @property
+    def dimension(self) -> int:
+        """Return d, the length of the embeddings it was fitted to."""
+        return int(self.projection.shape[1])
+
     def delta(self, model: str, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return float64[n]: the formula itself, for each of float32[n, d] embeddings."""
         vector = self._unit_vector(model)  # (k,)

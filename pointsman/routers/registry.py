@@ -23,7 +23,8 @@ from pointsman.routers.bert import BertRouter, ClassifierHead
 from pointsman.routers.bundle import MANIFEST_NAME, Bundle, load_bundle, percentile_among
 from pointsman.routers.causal_llm import CausalRouter, PromptFormat
 from pointsman.routers.embedding import Embedder, EmbedderSettings, TextEmbedder
-from pointsman.routers.forms import FORMS, FormGate, FormRouter
+from pointsman.routers.forms import FORMS, FormGate, FormRouter, FormWeights
+from pointsman.routers.kernel import KernelWeights
 from pointsman.routers.manifest import QUANTILE_COUNT, GoldenReport
 from pointsman.routers.mf import BilinearWeights, MatrixFactorizationRouter
 from pointsman.routers.random_baseline import RandomRouter
@@ -218,9 +219,16 @@ def _load_mf(name: str, bundle: Bundle, embedder: TextEmbedder | None) -> Router
     weights = BilinearWeights.from_bytes(bundle.read_file("weights"))
     if "gate" not in bundle.manifest.files:
         return MatrixFactorizationRouter(embedder, weights, pair)
-    others = [BilinearWeights.from_bytes(bundle.read_file(f"weights_{form}")) for form in FORMS[1:]]
+    others = [_form_weights(bundle, form) for form in FORMS[1:]]
     gate = FormGate.from_bytes(bundle.read_file("gate"))
     return FormRouter(embedder, gate, [weights, *others], pair)
+
+
+def _form_weights(bundle: Bundle, form: str) -> FormWeights:
+    kernel = f"kernel_{form}"
+    if kernel in bundle.manifest.files:
+        return KernelWeights.from_bytes(bundle.read_file(kernel))
+    return BilinearWeights.from_bytes(bundle.read_file(f"weights_{form}"))
 
 
 def _load_sw_ranking(name: str, bundle: Bundle, embedder: TextEmbedder | None) -> Router:

@@ -91,11 +91,11 @@ def train_bert(settings: TrainSettings, recipe: BertRecipe | None = None) -> Pat
         outcomes=outcomes,
         held_out=held_out,
     )
+    head = _head(classifier)
     with _encoder_folder(settings) as folder:
-        save_encoder(classifier.body.encoder, read_tokenizer(start), pooling, folder)
+        save_encoder(classifier.body.encoder, read_tokenizer(start), pooling, head, folder)
         encoder = make_encoder(folder, pooling, max_tokens)
     embedder, embeddings = encoder.embedder(), encoder.cached(settings.cache)
-    head = _head(classifier)
 
     def rate(head: ClassifierHead, embedder: Embedder = embedder) -> Rate:
         router = BertRouter(embedder, head)

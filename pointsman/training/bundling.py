@@ -30,6 +30,7 @@ SUFFIXES = {
     "tokenizer": ".json",
     "weights": ".npz",
     "weights_exam": ".npz",
+    "kernel_exam": ".npz",
     "weights_problem": ".npz",
     "gate": ".npz",
     "index": ".npz",

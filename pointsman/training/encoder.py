@@ -20,6 +20,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from pointsman.errors import ConfigError
 from pointsman.files import write_whole
+from pointsman.routers.bert import ClassifierHead
 from pointsman.routers.bundle import file_entry
 from pointsman.routers.embedding import Embedder, EmbedderSettings
 from pointsman.training.embeddings import CachedEmbedder
@@ -35,6 +36,9 @@ POOLING_NAME = "pooling.json"
 """In a tuned encoder's folder: the pooling it was tuned with, and the only one it is good for."""
 
 TOKENIZER_NAME = "tokenizer.json"
+
+HEAD_NAME = "head.npz"
+"""In a tuned encoder's folder: the head it was tuned with, another opinion of each prompt."""
 
 SENTENCE_TOKENS = 256
 """Tokens read to tell whether two prompts are near-duplicates."""
@@ -177,7 +181,31 @@ def check_is_free(folder: Path) -> None:
         )
 
 
-def save_encoder(model: PreTrainedModel, tokenizer: bytes, pooling: Pooling, folder: Path) -> None:
+def tuned_head(folder: Path) -> ClassifierHead | None:
+    """Return the head that the encoder in ``folder`` was tuned with, None where there is none.
+
+    Raises:
+        ConfigError: the head cannot be read.
+    """
+    path = folder / HEAD_NAME
+    try:
+        return ClassifierHead.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ConfigError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}; save the encoder again with `pointsman train bert "
+            "--save-encoder`"
+        ) from error
+
+
+def save_encoder(
+    model: PreTrainedModel,
+    tokenizer: bytes,
+    pooling: Pooling,
+    head: ClassifierHead,
+    folder: Path,
+) -> None:
     """Write a tuned encoder for `make_encoder`, replacing what an earlier run left there.
 
     Raises:
@@ -191,6 +219,7 @@ def save_encoder(model: PreTrainedModel, tokenizer: bytes, pooling: Pooling, fol
             model.save_pretrained(temporary)
             write_whole(temporary / TOKENIZER_NAME, tokenizer)
             write_whole(temporary / POOLING_NAME, msgspec.json.encode(pooling))
+            write_whole(temporary / HEAD_NAME, head.to_bytes())
             if folder.exists():
                 shutil.rmtree(folder)
             temporary.replace(folder)

@@ -2,7 +2,7 @@
 
 ::
 
-    encoder → int8 ONNX graph → embeddings → clean outcomes → bilinear form
+    encoder → int8 ONNX graph → embeddings → clean outcomes → weights for each form of prompt
             → Platt on held-out folds → figures, percentiles, golden win rates → bundle
 """
 
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from pointsman.routers.base import EmbeddingRouter
 from pointsman.routers.embedding import Embedder
 from pointsman.routers.forms import FORMS, FormRouter
+from pointsman.routers.kernel import KernelWeights
 from pointsman.routers.log_odds import Platt, sigmoid
 from pointsman.routers.mf import MatrixFactorizationRouter
 from pointsman.training.bilinear import Examples, FitSettings, tiers_of
 from pointsman.training.calibrate import HeldOut, fit_platt
 from pointsman.training.datasets import Outcomes, source_weights
-from pointsman.training.encoder import make_encoder, pooling_of, token_limit
+from pointsman.training.encoder import make_encoder, pooling_of, token_limit, tuned_head
 from pointsman.training.export import installed_encoder
 from pointsman.training.figures import Rate
 from pointsman.training.finishing import finish, held_out_outcomes
@@ -64,14 +65,20 @@ def train_mf(settings: TrainSettings, recipe: MfRecipe | None = None) -> Path:
     material = prepare(settings)
     outcomes = material.outcomes
     examples = _examples(outcomes, embeddings.embed(outcomes.prompts), settings.balance)
-    curriculum = curriculum_of(outcomes, examples, replace(recipe.fit, seed=settings.seed))
+    head = tuned_head(folder)
+    curriculum = curriculum_of(
+        outcomes,
+        examples,
+        replace(recipe.fit, seed=settings.seed),
+        judgements=head.log_odds(examples.embeddings) if head else None,
+    )
     platt, held_out = _calibrate(curriculum, outcomes, settings)
     mixture = curriculum.fit(settings.pair, "final fit").calibrated(platt)
     control = curriculum.shuffled(settings.seed).fit(settings.pair, "control on shuffled labels")
 
     def router(embedder: Embedder, mixture: Mixture) -> EmbeddingRouter:
         if mixture.gate is None:
-            return MatrixFactorizationRouter(embedder, mixture.weights[0], settings.pair)
+            return MatrixFactorizationRouter(embedder, mixture.open, settings.pair)
         return FormRouter(embedder, mixture.gate, mixture.weights, settings.pair)
 
     def rate(mixture: Mixture) -> Rate:
@@ -97,10 +104,10 @@ def train_mf(settings: TrainSettings, recipe: MfRecipe | None = None) -> Path:
 
 def _contents(mixture: Mixture) -> dict[str, bytes]:
     """Return the mixture's files by role."""
-    roles = ["weights", *(f"weights_{form}" for form in FORMS[1:])]
-    contents = {
-        role: weights.to_bytes() for role, weights in zip(roles, mixture.weights, strict=False)
-    }
+    contents = {"weights": mixture.open.to_bytes()}
+    for form, weights in zip(FORMS[1:], mixture.others, strict=False):
+        shape = "kernel" if isinstance(weights, KernelWeights) else "weights"
+        contents[f"{shape}_{form}"] = weights.to_bytes()
     if mixture.gate is not None:
         contents["gate"] = mixture.gate.to_bytes()
     return contents

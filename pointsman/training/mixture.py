@@ -1,11 +1,12 @@
-"""Embedded outcomes → a bilinear form for each form of prompt, mixed by a gate.
+"""Embedded outcomes → weights for each form of prompt, mixed by a gate.
 
 Each form learns what carries furthest for it (docs/training-log.md):
 
 - *open*: from everything, whether the weak model falls short;
-- *exam*: where there are labels of real exam questions, who of the two is right; else, from
-  questions of that form, whether the weak model falls short, and that long ones are hard;
-- *problem*: from worked solutions, how many steps they take, and that long ones are hard.
+- *exam*: where there are labels of real exam questions, who of the two is right, by a kernel; else,
+  from questions with options, whether the weak model falls short, and that long ones are hard;
+- *problem*: from worked solutions, how many steps they take, that long ones are hard, and what the
+  head says that the encoder was tuned with.
 
 Exam and problem only rank prompts of their form anew. Level and spread there are those of the open
 form, which alone has seen outcomes of all kinds.
@@ -14,51 +15,59 @@ form, which alone has seen outcomes of all kinds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointsman.routers.forms import FORMS, FormGate
+from pointsman.routers.forms import FORMS, FormGate, FormWeights
+from pointsman.routers.kernel import KernelWeights
 from pointsman.routers.log_odds import Platt
 from pointsman.routers.mf import BilinearWeights
 from pointsman.routing import ModelPair
-from pointsman.training.augmentation import is_form
 from pointsman.training.benchmark_labels import MMLU_SOURCE
 from pointsman.training.bilinear import Examples, FitSettings, fit_bilinear
 from pointsman.training.datasets import Outcomes
 from pointsman.training.forms import EXAM, OPEN, PROBLEM, fit_gate, form_of
+from pointsman.training.kernel import KernelSettings, fit_kernel
 
-EXAM_LABELS_RIDGE = 25_000.0
-"""Ridge times number of labels: the fewer there are, the less each may say."""
-
-EXAM_RIDGE, EXAM_LENGTH = 3.0, 0.5
+EXAM_RIDGE, EXAM_LENGTH = 1.0, 1.0
 """Ridge, and the weight of length against outcomes, where no exam question has labels."""
 
-PROBLEM_RIDGE, PROBLEM_LENGTH = 3.0, 2.0
-"""Of the step signal. Length alone is as good as anything known on GSM8K."""
+PROBLEM_RIDGE, PROBLEM_LENGTH, PROBLEM_JUDGEMENT = 1.0, 2.0, 1.0
+"""Of the step signal. Length alone is as good as anything known on GSM8K; the tuned head has
+learned from outcomes and errs elsewhere."""
 
 FORM_ITERATIONS = 50
 """Steps of L-BFGS for exam and problem, which learn from one kind of prompt for the same kind."""
 
 TARGET_SPREAD = 0.45
-"""Standard deviation of targets that length was mixed into: that of outcomes."""
+"""Standard deviation of targets that something was mixed into: that of outcomes."""
+
+
+WeightsT = TypeVar("WeightsT", bound=FormWeights)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mixture:
-    """A gate and a trained bilinear form for each of its forms; without a gate, one for all."""
+    """A gate and trained weights for each of its forms; without a gate, one for all."""
 
     gate: FormGate | None
-    weights: tuple[BilinearWeights, ...]
+    open: BilinearWeights
+    others: tuple[FormWeights, ...] = ()
+    """Of the forms but open, in their order."""
+
+    @property
+    def weights(self) -> tuple[FormWeights, ...]:
+        """Return those of all forms, in their order."""
+        return (self.open, *self.others)
 
     def calibrated(self, line: Platt) -> Mixture:
         """Return the mixture with Platt's line on its log-odds, which is one on each form's."""
         return replace(
             self,
-            weights=tuple(
-                replace(one, scale=line.scale * one.scale, bias=line.scale * one.bias + line.bias)
-                for one in self.weights
-            ),
+            open=_on_line(self.open, line),
+            others=tuple(_on_line(one, line) for one in self.others),
         )
 
 
@@ -71,7 +80,11 @@ class Curriculum:
 
     gate: FormGate | None
     examples: tuple[Examples, ...]
-    settings: tuple[FitSettings, ...]
+    settings: FitSettings
+    """Of the open form."""
+
+    other_settings: tuple[FitSettings | KernelSettings, ...] = ()
+    """Of the forms but open, in their order."""
 
     def shuffled(self, seed: int) -> Curriculum:
         """Return the control: targets permuted among the examples of each source."""
@@ -87,19 +100,18 @@ class Curriculum:
             pair: whose levels and spreads the forms share.
             description: what the progress bars say.
         """
-        weights = [self.fit_open(pair, description)]
-        embeddings = self.examples[OPEN].embeddings
-        vector, bias = weights[OPEN].collapse(pair)
-        values = embeddings.astype(np.float64) @ vector + bias
-        for number in range(1, len(self.examples)):
+        open_weights = self.fit_open(pair, description)
+        others = []
+        for number, settings in enumerate(self.other_settings, start=1):
             name = f"{description}, {FORMS[number]} form"
-            found = fit_bilinear(self.examples[number], self.settings[number], name)
-            inside = self.forms == number
-            own = embeddings[inside].astype(np.float64) @ found.collapse(pair)[0]
-            scale = float(values[inside].std() / max(own.std(), 1e-12))
-            level = float(values[inside].mean() - scale * own.mean())
-            weights.append(replace(found, scale=scale, bias=level))
-        return Mixture(gate=self.gate, weights=tuple(weights))
+            found = _fitted(self.examples[number], settings, name)
+            inside = self.examples[OPEN].embeddings[self.forms == number]
+            like = log_odds_of(open_weights, pair, inside)
+            own = log_odds_of(found, pair, inside)
+            scale = float(like.std() / max(own.std(), 1e-12))
+            line = Platt(scale=scale, bias=float(like.mean() - scale * own.mean()))
+            others.append(_on_line(found, line))
+        return Mixture(gate=self.gate, open=open_weights, others=tuple(others))
 
     def fit_open(
         self, pair: ModelPair, description: str, keep: NDArray[np.bool_] | None = None
@@ -113,61 +125,107 @@ class Curriculum:
         """
         examples = self.examples[OPEN]
         kept = examples if keep is None else examples.subset(keep[examples.prompt_index])
-        weights = fit_bilinear(kept, self.settings[OPEN], f"{description}, {FORMS[OPEN]} form")
+        weights = fit_bilinear(kept, self.settings, f"{description}, {FORMS[OPEN]} form")
         mean = examples.embeddings.mean(axis=0).astype(np.float64)
         return replace(weights, bias=-float(mean @ weights.collapse(pair)[0]))
 
 
-def curriculum_of(outcomes: Outcomes, examples: Examples, settings: FitSettings) -> Curriculum:
+def _on_line(weights: WeightsT, line: Platt) -> WeightsT:
+    """Return the weights whose log-odds are those of ``weights`` on a line."""
+    scale, bias = line.scale * weights.scale, line.scale * weights.bias + line.bias
+    return replace(weights, scale=scale, bias=bias)
+
+
+def log_odds_of(
+    weights: FormWeights, pair: ModelPair, embeddings: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return float64[n], log-odds by one form's weights for float32[n, d]."""
+    rows = embeddings.astype(np.float64)
+    if isinstance(weights, KernelWeights):
+        return np.asarray([weights.log_odds(row) for row in rows])
+    vector, bias = weights.collapse(pair)
+    result: NDArray[np.float64] = rows @ vector + bias
+    return result
+
+
+def _fitted(
+    examples: Examples, settings: FitSettings | KernelSettings, description: str
+) -> FormWeights:
+    if isinstance(settings, KernelSettings):
+        return fit_kernel(examples.embeddings[examples.prompt_index], examples.targets, settings)
+    return fit_bilinear(examples, settings, description)
+
+
+def curriculum_of(
+    outcomes: Outcomes,
+    examples: Examples,
+    settings: FitSettings,
+    judgements: NDArray[np.float64] | None = None,
+) -> Curriculum:
     """Return what each form learns from; the open form alone where other forms have no prompts.
 
     Args:
         outcomes: n outcomes over p prompts.
         examples: all of them as soft labels that the weak model falls short.
         settings: of the open form; the others have its rank, shrinkage and seed.
+        judgements: float64[p], log-odds by the head that the encoder was tuned with; None for an
+            encoder that was not tuned.
     """
     by_source = np.asarray([form_of(source) for source in outcomes.sources])
     forms = np.full(len(outcomes.prompts), OPEN)
     forms[outcomes.prompt_index] = by_source[outcomes.source_index]
     if not {EXAM, PROBLEM} <= set(forms.tolist()):
-        return Curriculum(forms=forms, gate=None, examples=(examples,), settings=(settings,))
+        return Curriculum(forms=forms, gate=None, examples=(examples,), settings=settings)
     lengths = np.log1p([float(len(prompt)) for prompt in outcomes.prompts])
-    exam, exam_ridge = _exam(outcomes, examples, lengths)
+    exam, exam_settings = _exam(outcomes, examples, lengths, settings)
     problem = examples.subset(by_source[outcomes.source_index] == PROBLEM)
+    problem = _mixed(problem, lengths, PROBLEM_LENGTH)
+    if judgements is not None:
+        problem = _mixed(problem, judgements, PROBLEM_JUDGEMENT)
     return Curriculum(
         forms=forms,
         gate=fit_gate(examples.embeddings, forms),
-        examples=(examples, exam, _with_length(problem, lengths, PROBLEM_LENGTH)),
-        settings=(
-            settings,
-            replace(settings, ridge=exam_ridge, iterations=FORM_ITERATIONS),
+        examples=(examples, exam, problem),
+        settings=settings,
+        other_settings=(
+            exam_settings,
             replace(settings, ridge=PROBLEM_RIDGE, iterations=FORM_ITERATIONS),
         ),
     )
 
 
 def _exam(
-    outcomes: Outcomes, examples: Examples, lengths: NDArray[np.float64]
-) -> tuple[Examples, float]:
-    """Return what the exam form learns from, and its ridge."""
+    outcomes: Outcomes,
+    examples: Examples,
+    lengths: NDArray[np.float64],
+    settings: FitSettings,
+) -> tuple[Examples, FitSettings | KernelSettings]:
+    """Return what the exam form learns from, and how."""
     sources = outcomes.sources
     labelled = np.asarray([source == MMLU_SOURCE for source in sources])[outcomes.source_index]
     if labelled.any():
         gaps = outcomes.strong_scores[labelled] - outcomes.weak_scores[labelled]
         exam = replace(examples.subset(labelled), targets=(1.0 + gaps) / 2.0)
-        return exam, EXAM_LABELS_RIDGE / int(labelled.sum())
-    exams = np.asarray([form_of(source) == EXAM or is_form(source) for source in sources])
+        return exam, KernelSettings(seed=settings.seed)
+    exams = np.asarray([form_of(source) == EXAM for source in sources])
     similar = examples.subset(exams[outcomes.source_index])
-    return _with_length(similar, lengths, EXAM_LENGTH), EXAM_RIDGE
+    linear = replace(settings, ridge=EXAM_RIDGE, iterations=FORM_ITERATIONS)
+    return _mixed(similar, lengths, EXAM_LENGTH), linear
 
 
-def _with_length(examples: Examples, lengths: NDArray[np.float64], weight: float) -> Examples:
-    """Return the examples with the logarithm of length mixed into their targets, by source."""
+def _mixed(examples: Examples, values: NDArray[np.float64], weight: float) -> Examples:
+    """Return the examples with something known of each prompt mixed into their targets, by source.
+
+    Args:
+        examples: n of them, over p prompts.
+        values: float64[p].
+        weight: of the values against the targets, each standardised.
+    """
     targets = examples.targets.copy()
     for source in np.unique(examples.source_index):
         rows = examples.source_index == source
-        length = lengths[examples.prompt_index[rows]]
-        mixed = _standardised(targets[rows]) + weight * _standardised(length)
+        added = _standardised(values[examples.prompt_index[rows]])
+        mixed = _standardised(targets[rows]) + weight * added
         targets[rows] = np.clip(0.5 + TARGET_SPREAD * _standardised(mixed), 0.0, 1.0)
     return replace(examples, targets=targets)
 

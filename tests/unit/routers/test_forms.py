@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pointsman.errors import ConfigError
 from pointsman.routers.embedding import EmbedderSettings
 from pointsman.routers.forms import FORMS, FormGate, FormRouter
+from pointsman.routers.kernel import KernelWeights
 from pointsman.routers.mf import BilinearWeights, MatrixFactorizationRouter
 from pointsman.routing import ModelPair
 
@@ -50,6 +51,18 @@ def gate(bias: tuple[float, ...] = (0.0, 0.0, 0.0), seed: int | None = None) -> 
     return FormGate(weights=rows, bias=np.asarray(bias, dtype=np.float32))
 
 
+def kernel(dimension: int = DIMENSION) -> KernelWeights:
+    """Two points in two directions."""
+    generator = np.random.default_rng(9)
+    return KernelWeights(
+        projection=generator.standard_normal((2, dimension)).astype(np.float32),
+        points=generator.standard_normal((2, 2)).astype(np.float32),
+        coefficients=np.asarray([3.0, -3.0], dtype=np.float32),
+        reach=1.0,
+        bias=0.1,
+    )
+
+
 def rows(seed: int, count: int = 20) -> NDArray[np.float32]:
     """Embeddings."""
     return np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
@@ -81,19 +94,33 @@ def test_log_odds_are_mixed_by_the_softmax_of_the_gate() -> None:
     assert np.abs(found - expected).max() < 1e-6
 
 
+def test_a_form_may_be_a_kernel() -> None:
+    """With the gate shut on all but its form, the win rates are the kernel's."""
+    sure = gate((0.0, 60.0, 0.0))
+    router = FormRouter(Given(), sure, [weights(0), kernel(), weights(2)], PAIR)
+    expected = [1 / (1 + np.exp(-kernel().log_odds(row))) for row in rows(4).astype(np.float64)]
+    assert np.abs(router.win_rates_of(rows(4)) - expected).max() < 1e-6
+
+
+def test_a_form_of_other_embeddings_is_refused() -> None:
+    """The message has both dimensions."""
+    with pytest.raises(ConfigError, match="embeddings of 5 numbers and its gate on 6"):
+        FormRouter(Given(), gate(), [weights(0), kernel(5), weights(2)], PAIR)
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=DIMENSION, max_size=DIMENSION), st.integers(0, 99))
 def test_whatever_the_embedding_the_rate_is_one(values: list[float], seed: int) -> None:
     """In [0, 1], and the shares add up to 1."""
     row = np.asarray([values], dtype=np.float32)
     mixing = gate((0.0, 1.0, -1.0), seed=seed)
-    router = FormRouter(Given(), mixing, [weights(number) for number in range(3)], PAIR)
+    router = FormRouter(Given(), mixing, [weights(0), kernel(), weights(2)], PAIR)
     assert 0.0 <= router.win_rates_of(row)[0] <= 1.0
     assert mixing.shares(row[0].astype(np.float64)).sum() == pytest.approx(1.0)
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     """To the last bit."""
-    router = FormRouter(Given(), gate(seed=3), [weights(number) for number in range(3)], PAIR)
+    router = FormRouter(Given(), gate(seed=3), [weights(0), kernel(), weights(2)], PAIR)
     together = router.win_rates_of(rows(5))
     apart = [router.win_rates_of(rows(5)[number : number + 1])[0] for number in range(20)]
     assert together.tolist() == [float(rate) for rate in apart]

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pointsman.errors import ConfigError
+from pointsman.routers.bert import ClassifierHead
 from pointsman.routers.bundle import load_bundle
 from pointsman.routers.registry import load_router
 
@@ -63,6 +65,22 @@ def test_the_tuned_encoder_is_shared(train, quick_settings, tmp_path: Path) -> N
     assert mf.embedder == bert.embedder
     names = [path.name for path in (tmp_path / "bundles" / "blobs").glob("*.onnx")]
     assert names == [bert.files["encoder"].name]
+
+
+def test_the_head_is_saved_with_its_encoder(train, tiny_encoder: Path, tmp_path: Path) -> None:
+    """`train mf` asks it what it makes of a prompt: it orders prompts as the served router does."""
+    from pointsman.training.encoder import HEAD_NAME, tuned_head
+
+    saved = tmp_path / "tuned"
+    bundle = load_bundle(train(save_encoder=saved))
+    served = ClassifierHead.from_bytes(bundle.read_file("head"))
+    found = tuned_head(saved)
+    assert found is not None
+    assert np.array_equal(found.weights, served.weights)
+    assert tuned_head(tiny_encoder) is None  # it was not tuned
+    (saved / HEAD_NAME).write_bytes(b"cut short")
+    with pytest.raises(ConfigError, match=r"head\.npz cannot be read: .* save the encoder again"):
+        tuned_head(saved)
 
 
 def test_a_soup_on_the_way_to_the_start_is_served_too(train, separable) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,39 @@ def train(quick_settings: Any) -> Any:
     return run
 
 
+def write_solutions(data: Path) -> None:
+    """Forty word problems, with worked solutions of one to seven lines."""
+    steps = [
+        {"question": f"add {number} and {number} apple", "answer": "sum\n" * (1 + number % 7)}
+        for number in range(40)
+    ]
+    solutions = "\n".join(msgspec.json.encode(row).decode() for row in steps)
+    (data / "extra").mkdir()
+    (data / "extra" / "gsm8k_train.jsonl.gz").write_bytes(gzip.compress(solutions.encode()))
+
+
+def write_benchmarks(
+    data: Path, *, mmlu: Sequence[str] = ("apple",), gsm8k: Sequence[str] = ("pear",)
+) -> None:
+    """All three test sets; the weak model is wrong wherever something is to be proven."""
+    for path, prompts in (
+        ("gsm8k/gsm8k_responses.csv", gsm8k),
+        ("mmlu/responses/mmlu_law.csv", mmlu),
+    ):
+        responses = data / "benchmarks" / path
+        responses.parent.mkdir(parents=True)
+        with responses.open("w", newline="") as stream:
+            rows = csv.writer(stream)
+            rows.writerow(["prompt", "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"])
+            rows.writerows([prompt, str("prove" not in prompt), "True"] for prompt in prompts)
+        (data / "benchmarks" / path.split("/")[0] / "contaminated_prompts.jsonl").write_text("")
+    question = {"question_id": 1, "turns": ["unrelated words entirely", "more"]}
+    questions = data / "benchmarks" / "mt_bench" / "question.jsonl"
+    questions.parent.mkdir()
+    questions.write_bytes(msgspec.json.encode(question))
+    (questions.parent / "contaminated_prompts.jsonl").write_text("")
+
+
 def test_a_trained_bundle_is_served_and_right(train) -> None:
     """From logged outcomes to a router that sends what the weak model fails at to strong."""
     folder = train()
@@ -51,13 +85,7 @@ def test_each_form_of_prompt_gets_a_router_of_its_own(train, tiny_data: Path) ->
     """With worked solutions beside exam questions: a gate, three forms, one bundle that serves."""
     from pointsman.routers.forms import FormRouter
 
-    (tiny_data / "extra").mkdir()
-    steps = [
-        {"question": f"add {number} and {number} apple", "answer": "sum\n" * (1 + number % 7)}
-        for number in range(40)
-    ]
-    solutions = "\n".join(msgspec.json.encode(row).decode() for row in steps)
-    (tiny_data / "extra" / "gsm8k_train.jsonl.gz").write_bytes(gzip.compress(solutions.encode()))
+    write_solutions(tiny_data)
     folder = train()
     assert {"weights", "weights_exam", "weights_problem", "gate"} <= set(
         load_bundle(folder).manifest.files
@@ -71,6 +99,20 @@ def test_each_form_of_prompt_gets_a_router_of_its_own(train, tiny_data: Path) ->
     )
     assert easy < 0.3
     assert hard > 0.7
+
+
+def test_labels_of_real_exam_questions_become_a_kernel(train, tiny_data: Path) -> None:
+    """It is in the bundle in place of the exam form's vector, and served."""
+    write_solutions(tiny_data)
+    questions = [f"what is the easy sum of {number} and two pear?" for number in range(100, 130)]
+    write_benchmarks(tiny_data, mmlu=[*questions, *(f"prove {text}" for text in questions)])
+    folder = train(mmlu_labels="all")
+    files = load_bundle(folder).manifest.files
+    assert {"weights", "kernel_exam", "weights_problem", "gate"} <= set(files)
+    assert "weights_exam" not in files
+    loaded = load_router("mf", bundles_dir=folder.parent)
+    assert loaded.golden is not None
+    assert loaded.golden.verdict == "ok", loaded.golden.message
 
 
 def test_training_twice_gives_the_same_bundle(train) -> None:
@@ -95,24 +137,7 @@ def test_another_seed_is_another_revision(train) -> None:
 def test_a_test_prompt_never_enters_training(train, tiny_data: Path) -> None:
     """A benchmark in the data folder is kept away from, hash by hash."""
     stolen = "what is the easy sum of 7 and two plum?"  # 7 % 5 = 2: plum
-    for path, prompt in (
-        ("gsm8k/gsm8k_responses.csv", stolen.upper()),
-        ("mmlu/responses/mmlu_law.csv", "apple"),
-    ):
-        responses = tiny_data / "benchmarks" / path
-        responses.parent.mkdir(parents=True)
-        with responses.open("w", newline="") as stream:
-            rows = csv.writer(stream)
-            rows.writerow(["prompt", "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"])
-            rows.writerow([prompt, "True", "True"])
-        (tiny_data / "benchmarks" / path.split("/")[0] / "contaminated_prompts.jsonl").write_text(
-            ""
-        )
-    question = {"question_id": 1, "turns": ["unrelated words entirely", "more"]}
-    questions = tiny_data / "benchmarks" / "mt_bench" / "question.jsonl"
-    questions.parent.mkdir()
-    questions.write_bytes(msgspec.json.encode(question))
-    (questions.parent / "contaminated_prompts.jsonl").write_text("")
+    write_benchmarks(tiny_data, gsm8k=[stolen.upper()])
     digests = load_bundle(train()).training_prompt_digests()
     assert prompt_digest(stolen) not in digests
     assert len(digests) == 119

@@ -37,7 +37,7 @@ def outcomes(
     return Outcomes(**{**columns, **fields})
 
 
-def curriculum(seed: int, *, labels: bool) -> Any:
+def curriculum(seed: int, *, labels: bool, judgements: NDArray[np.float64] | None = None) -> Any:
     """What a mixture learns from 600 prompts whose first number tells how hard they are."""
     from pointsman.training.bilinear import FitSettings
     from pointsman.training.mf import _examples
@@ -49,9 +49,8 @@ def curriculum(seed: int, *, labels: bool) -> Any:
     embeddings[np.arange(600), 3 + np.asarray(FORM_OF)[sources]] += 6.0
     weak_scores = (embeddings[:, 0] < generator.standard_normal(600)).astype(np.float64)
     found = outcomes(sources, weak_scores)
-    return curriculum_of(
-        found, _examples(found, embeddings, "none"), FitSettings(ridge=0.1, rank=2)
-    )
+    examples = _examples(found, embeddings, "none")
+    return curriculum_of(found, examples, FitSettings(ridge=0.1, rank=2), judgements)
 
 
 @pytest.mark.parametrize("labels", [False, True])
@@ -66,12 +65,12 @@ def test_the_gate_tells_forms_apart(labels: bool) -> None:
 @pytest.mark.parametrize("labels", [False, True])
 def test_exam_and_problem_keep_the_open_forms_level_and_spread(labels: bool) -> None:
     """Over the prompts of each form, so that forms can be compared."""
+    from pointsman.training.mixture import log_odds_of
+
     found = curriculum(1, labels=labels)
     mixture = found.fit(PAIR, "test")
-    embeddings = found.examples[OPEN].embeddings.astype(np.float64)
-    values = [
-        embeddings @ vector + bias for vector, bias in (w.collapse(PAIR) for w in mixture.weights)
-    ]
+    embeddings = found.examples[OPEN].embeddings
+    values = [log_odds_of(weights, PAIR, embeddings) for weights in mixture.weights]
     for form in (EXAM, PROBLEM):
         inside = found.forms == form
         assert values[form][inside].mean() == pytest.approx(values[OPEN][inside].mean(), abs=1e-4)
@@ -87,6 +86,41 @@ def test_exam_learns_from_labels_of_the_exam_where_there_are_any() -> None:
     assert set(exam.targets.tolist()) <= {0.5, 1.0}  # the strong model is always right here
     without = curriculum(2, labels=False)
     assert set(without.examples[EXAM].source_index.tolist()) == {1}
+
+
+def test_exam_is_a_kernel_where_there_are_labels_and_a_vector_where_there_are_none() -> None:
+    """Labels say which neighbourhoods are hard; without them only directions carry over."""
+    from pointsman.routers.kernel import KernelWeights
+
+    for labels in (True, False):
+        mixture = curriculum(5, labels=labels).fit(PAIR, "test")
+        assert isinstance(mixture.weights[EXAM], KernelWeights) == labels
+
+
+def test_platts_line_is_on_every_form() -> None:
+    """Or prompts of unlike forms could no longer be compared."""
+    from pointsman.routers.log_odds import Platt
+    from pointsman.training.mixture import log_odds_of
+
+    found = curriculum(6, labels=True)
+    before, line = found.fit(PAIR, "test"), Platt(scale=0.5, bias=-1.0)
+    rows = found.examples[OPEN].embeddings[:20]
+    for old, new in zip(before.weights, before.calibrated(line).weights, strict=True):
+        expected = line.apply(log_odds_of(old, PAIR, rows))
+        assert np.abs(log_odds_of(new, PAIR, rows) - expected).max() < 1e-9
+
+
+def test_what_the_tuned_head_says_is_mixed_into_problems_alone() -> None:
+    """It has learned from outcomes, which the step signal has not."""
+    judgements = np.random.default_rng(7).standard_normal(600)
+    with_head = curriculum(7, labels=False, judgements=judgements)
+    without = curriculum(7, labels=False)
+    for form in (OPEN, EXAM):
+        assert np.array_equal(with_head.examples[form].targets, without.examples[form].targets)
+    problem = with_head.examples[PROBLEM]
+    said = judgements[problem.prompt_index]
+    assert np.corrcoef(said, problem.targets)[0, 1] > 0.4
+    assert abs(np.corrcoef(said, without.examples[PROBLEM].targets)[0, 1]) < 0.2
 
 
 def test_long_problems_are_hard() -> None:
