@@ -66,7 +66,8 @@ class TrainSettings:
     small decoder of the encoder."""
 
     save_encoder: Path | None = None
-    """``bert``: folder for the tuned encoder, which other routers take as ``encoder``."""
+    """``bert``: folder for the tuned encoder and its head, which other routers take as
+    ``encoder``."""
 
     cache: Path | None = None
     """Folder for embeddings (about 6 kB a text) and checkpoints; None keeps neither."""
