@@ -105,7 +105,8 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
                 metrics,
                 identify=KeyRing(keys).identify if keys else lambda _: ANYBODY,
             )
-            async with _listening(app, settings) as port, _kept_fresh(directory, settings):
+            # First what there is, then the door: whoever comes through it can be answered.
+            async with _kept_fresh(directory, settings), _listening(app, settings) as port:
                 announce(
                     "gateway",
                     address=reachable(settings.host, port),
