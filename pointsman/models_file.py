@@ -128,13 +128,6 @@ class ModelSettings(Settings, frozen=True, kw_only=True):
             raise ValueError("a model has either a provider or endpoints")
         if self.endpoints and self.model is not None:
             raise ValueError("a model with endpoints has its provider's name for it in each")
-        places = [(place.provider, place.model) for place in self.endpoints]
-        for place in places:
-            if places.count(place) > 1:
-                raise ValueError(
-                    f"two endpoints have the provider {quote(place[0])} and the same model; keep "
-                    "one, with the sum of their weights"
-                )
         if len(set(self.fallbacks)) < len(self.fallbacks):
             raise ValueError("a fallback stands twice in fallbacks")
 
@@ -165,6 +158,13 @@ class ModelsFile(Settings, frozen=True, kw_only=True):
             self._check_names(name, model)
 
     def _check_names(self, name: str, model: ModelSettings) -> None:
+        places = [(place.provider, place.model or name) for place in model.served_at()]
+        for place in places:
+            if places.count(place) > 1:
+                raise ValueError(
+                    f"model {quote(name)} has two endpoints with the provider {quote(place[0])} "
+                    "and the same model; keep one, with the sum of their weights - at `$.models`"
+                )
         for endpoint in model.served_at():
             if endpoint.provider not in self.providers:
                 raise ValueError(

@@ -186,12 +186,15 @@ class ModelAtWork:
         others = self._hedging.is_on and self._ready([endpoint])
         if not others:
             return await self._call(endpoint, request)
-        return await self._hedging.race(
+        already_lost = len(request.losers)
+        asked = await self._hedging.race(
             lambda: self._call(endpoint, request),
             lambda: self._call_besides(others, request),
             endpoint.slow_seconds(self._hedging.min_calls),
             lambda loser: self._lost(loser, request),
         )
+        self._metrics.hedges.labels(self.model.name).inc(len(request.losers) - already_lost)
+        return asked
 
     async def _call_besides(self, others: Sequence[EndpointAtWork], request: Request) -> Asked:
         try:
@@ -211,7 +214,6 @@ class ModelAtWork:
             was_sent = cut_short > request.losers.count(None)
         if was_sent:
             request.losers.append(loser.reply if loser else None)
-            self._metrics.hedges.labels(self.model.name).inc()
 
     async def _call(self, endpoint: EndpointAtWork, request: Request) -> Asked:
         try:

@@ -130,8 +130,10 @@ class EndpointAtWork:
     def heard(self, reply: Reply) -> None:
         """Learns from what a call came to."""
         failure, attempt = reply.failure, reply.attempt
-        self.refuses_the_key = attempt.outcome == pb.ATTEMPT_OUTCOME_UNAUTHORIZED
-        if self.refuses_the_key:
+        is_refused = attempt.outcome == pb.ATTEMPT_OUTCOME_UNAUTHORIZED
+        is_open = self._breaker.state is BreakerState.OPEN  # then this call began before it opened
+        self.refuses_the_key = is_refused or (is_open and self.refuses_the_key)
+        if is_refused:
             self._breaker.refused_the_key()
         elif failure is None or not failure.blame:
             self._breaker.succeeded()

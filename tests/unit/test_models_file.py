@@ -109,6 +109,16 @@ def test_a_mistake_in_a_provider_names_its_place(read: Read, provider: str, said
         ("{model: x, endpoints: [{provider: p}]}", "its provider's name for it in each"),
         ("{endpoints: [{provider: p}, {provider: q}]}", "model `a` has the provider `q`"),
         ("{endpoints: [{provider: p, weight: 0}]}", "weight"),
+        (
+            "{endpoints: [{provider: p}, {provider: p}]}",
+            "model `a` has two endpoints with the provider `p`",
+        ),
+        ("{endpoints: [{provider: p}, {provider: p, model: a}]}", "the sum of their weights"),
+        (
+            "{endpoints: [{provider: p, model: x}, {provider: p, model: x, weight: 2}]}",
+            "the sum of their weights",
+        ),
+        ("{provider: p, fallbacks: [b, b]}", "twice in fallbacks"),
         ("{endpoints: [{model: x}]}", "provider"),
         ("{provider: p, fallbacks: [b]}", "model `a` has the fallback `b`"),
         ("{provider: p, fallbacks: [a]}", "model `a` has the fallback `a`, which is not another"),

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from pointsman.models_file import ProviderSettings
 from services.upstream.authentication import authentication, chat_url
-from services.upstream.models import Endpoint, Key, ProviderSettings
+from services.upstream.models import Endpoint, Key
 
 KEY = "sk-very-secret"
 

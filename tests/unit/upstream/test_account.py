@@ -1,18 +1,21 @@
 """What is billed: what was delivered, and what was given up for it; a failure is for nothing."""
 
+from collections.abc import AsyncGenerator
+
 import pytest
 from prometheus_client import CollectorRegistry
 
+from pointsman.errors import ProviderTimeout
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.upstream.account import Account
 from services.upstream.asking import Request
 from services.upstream.body import ClientBody
-from services.upstream.call import Reply
+from services.upstream.call import AnswerStream, Call, Reply
 from services.upstream.failover import Answer
 from services.upstream.metrics import UpstreamMetrics
 from services.upstream.models import Endpoint
 from services.upstream.refusals import queue_full
-from services.upstream.sse import WholeAnswer
+from services.upstream.sse import AnswerReader, WholeAnswer
 from tests.unit.upstream.scripted import Outcome, answered, catalogue, refused
 
 CATALOGUE = catalogue(
@@ -162,6 +165,24 @@ def test_a_failure_is_counted_by_what_it_was(reply: Reply, outcome: str) -> None
     kept.answer(reply).close(1.0)
     assert kept.counted("requests_total", model="strong", outcome=outcome) == 1
     assert kept.counted("cost_dollars_total", model="strong", estimated="false") is None
+
+
+async def test_a_stream_that_stalls_is_counted_by_its_limit() -> None:
+    """A limit that is too low shows on a dashboard before it shows in complaints."""
+
+    async def stalls() -> AsyncGenerator[bytes, None]:
+        raise ProviderTimeout("late", budget="idle")
+        yield b""
+
+    call = Call(AT_STRONG, lambda: 0.0)
+    reply = call.began(AnswerStream(call, b"data: 1\n\n", stalls()))
+    reply.read = AnswerReader(hide_usage=False)
+    assert reply.stream is not None
+    assert [frames async for frames in reply.stream.frames()] == [b"data: 1\n\n"]
+    kept = Kept()
+    kept.answer(reply).close(1.0)
+    assert kept.counted("timeouts_total", model="strong", budget="idle") == 1
+    assert kept.counted("requests_total", model="strong", outcome="timeout") == 1
 
 
 def test_a_name_that_nobody_configured_is_no_label() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from pointsman.errors import (
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.upstream.asking import Asked, Request
 from services.upstream.call import AnswerStream, Call, Reply
+from services.upstream.endpoints import EndpointAtWork
 from services.upstream.models import Endpoint
 from tests.unit.upstream.scripted import Outcome, Upstream, answered, broken, refused
 
@@ -38,7 +39,11 @@ def one(*outcomes: Outcome, **reliability: Any) -> Upstream:
 def two(a: list[Outcome], b: list[Outcome], **reliability: Any) -> Upstream:
     """A model with two endpoints, of which the first is drawn first."""
     upstream = Upstream(TWO, reliability=reliability, a=a, b=b)
-    upstream.model()._sample = lambda endpoints, count: list(endpoints[:count])  # type: ignore[assignment]
+
+    def in_order(endpoints: Sequence[EndpointAtWork], count: int) -> list[EndpointAtWork]:
+        return list(endpoints[:count])
+
+    upstream.model()._sample = in_order  # type: ignore[assignment]
     return upstream
 
 
@@ -249,9 +254,12 @@ async def test_an_outage_is_not_multiplied() -> None:
 
 
 async def test_a_full_endpoint_leaves_requests_to_the_others() -> None:
-    """Places are there: nobody queues beside an empty endpoint."""
-    upstream = Upstream(TWO, settings={"max_in_flight": 1, "max_queued": 0})
+    """Places are there: nobody queues beside an empty endpoint, be it the slower one."""
+    upstream = Upstream(TWO, settings={"max_in_flight": 1})
     busy, idle = upstream.model().endpoints
+    turn = await idle.begin()
+    turn.heard(answered(seconds=10.0)(idle.endpoint))
+    turn.end()
     turn = await busy.begin()
     for _ in range(10):
         assert (await upstream.ask_model()).reply.attempt.provider == idle.endpoint.provider
@@ -293,6 +301,15 @@ async def settle() -> None:
     """Lets every task go as far as it can."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Lets every task go on until this holds."""
+    for _ in range(100):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never holds")
 
 
 @pytest.mark.parametrize(
@@ -457,6 +474,66 @@ async def test_a_slow_endpoint_is_raced_by_another() -> None:
     ]
     assert upstream.counted("hedges", model="strong") == 1
     assert (slow.in_flight, fast.in_flight) == (0, 0)
+
+
+async def test_an_endpoint_that_has_failed_meanwhile_does_not_spoil_the_race() -> None:
+    """It was ready when the race began; when its turn comes the first call goes on without it."""
+    upstream = Upstream(TWO, reliability={"hedging": {"share": 1.0, "min_calls": 1}})
+    for endpoint in upstream.model().endpoints:
+        turn = await endpoint.begin()
+        turn.heard(answered(seconds=0.5)(endpoint.endpoint))
+        turn.end()
+    gate = Gate(answered())
+    task = asyncio.create_task(upstream.model().ask(request(gate), is_last=True))
+    await until(lambda: gate.asked == 1)
+    for endpoint in upstream.model().endpoints:
+        endpoint.heard(refused(429, retry_after=9.0)(endpoint.endpoint))
+    await until(lambda: upstream.time.slept == [0.5])
+    await settle()
+    gate.open.set()
+    assert (await task).reply.status == 200
+    assert gate.asked == 1
+
+
+async def test_a_call_that_was_never_sent_is_not_paid_for() -> None:
+    """It waited for a place while the other answered: no provider knows of it."""
+    upstream = Upstream(
+        TWO,
+        reliability={"hedging": {"share": 1.0, "min_calls": 1}},
+        settings={"max_in_flight": 1},
+    )
+    slow, fast = upstream.model().endpoints
+    for endpoint in (slow, fast):
+        turn = await endpoint.begin()
+        turn.heard(answered(seconds=0.5)(endpoint.endpoint))
+        turn.end()
+    taken = [await slow.begin(), await fast.begin()]
+    asking = request(Gate(answered()))
+    task = asyncio.create_task(upstream.model().ask(asking, is_last=True))
+    await until(lambda: slow.queued + fast.queued == 2)
+    asking.ask.open.set()  # type: ignore[attr-defined]
+    taken.pop().end()
+    assert (await task).reply.status == 200
+    taken.pop().end()
+    assert (len(asking.attempts), asking.losers) == (1, [])
+    assert upstream.counted("hedges", model="strong") == 0
+    assert (slow.in_flight, slow.queued, fast.in_flight, fast.queued) == (0, 0, 0, 0)
+
+
+async def test_who_hangs_up_is_no_lost_race() -> None:
+    """The metric says what hedging costs, and nothing else."""
+    upstream = Upstream(TWO, reliability={"hedging": {"share": 0.01, "min_calls": 1}})
+    for endpoint in upstream.model().endpoints:
+        turn = await endpoint.begin()
+        turn.heard(answered(seconds=0.5)(endpoint.endpoint))
+        turn.end()
+    gate = Gate(answered())
+    task = asyncio.create_task(upstream.model().ask(request(gate), is_last=True))
+    await until(lambda: gate.asked == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert upstream.counted("hedges", model="strong") == 0
 
 
 async def test_one_endpoint_is_never_raced_against_itself() -> None:

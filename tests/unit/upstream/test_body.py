@@ -204,6 +204,8 @@ def test_one_body_is_addressed_to_one_provider_after_the_other() -> None:
         ('[{"role": "user", "content": "Hello"}]', 5),
         ('[{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]', 5),
         ('[{"role": "tool", "content": "42"}, {"role": "user", "content": null}]', 2),
+        ('[{"content": [{"type": "image_url", "image_url": {"url": "data:..."}}]}]', 0),
+        ('[{"content": [{"type": "input_audio", "input_audio": {"data": "UklG"}}]}]', 0),
         ("[]", 0),
         ("5", 0),
         (r'[{"content": "Hello \ud83d"}]', 7),

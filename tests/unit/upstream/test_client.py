@@ -771,9 +771,8 @@ async def test_held_back_an_answer_has_a_limit(providers: Providers) -> None:
 
 async def test_held_back_a_provider_that_falls_silent_is_a_504(providers: Providers) -> None:
     """The first token has come, so that its limit has ended; the idle one has not."""
-    one = await providers(
-        streaming(CHUNK, then_silent=True), **{**PATIENT, "idle_timeout_seconds": 0.1}
-    )
+    limits = {**PATIENT, "first_token_timeout_seconds": 0.5, "idle_timeout_seconds": 0.7}
+    one = await providers(streaming(CHUNK, then_silent=True), **limits)
     reply = await providers.begin(one, hold_back=True)
     assert (reply.status, reply.budget) == (504, "idle")
 

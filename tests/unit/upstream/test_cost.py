@@ -35,7 +35,7 @@ USAGE = pb.Usage(
         ({"reasoning_price_per_million": 10.0}, 200 * 10 / 1e6),
     ],
 )
-def test_every_kind_of_token_has_its_price(prices: dict[str, float], expected: float) -> None:
+def test_every_kind_of_token_has_its_price(prices: dict[str, Any], expected: float) -> None:
     """Cached and reasoning tokens are parts of the others; without prices they cost like them."""
     assert dollars(USAGE, ModelSettings(provider="p", **prices)) == pytest.approx(expected)
 

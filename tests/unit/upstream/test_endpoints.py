@@ -251,6 +251,28 @@ async def test_a_refused_key_takes_the_endpoint_out_and_an_answer_brings_it_back
     assert at.breaker_state is BreakerState.CLOSED
 
 
+async def test_an_older_calls_answer_does_not_make_a_refused_key_good(make: Make) -> None:
+    """A long answer that began before the key was withdrawn ends well, and says nothing of now."""
+    at = make()
+    older, newer = await at.begin(), await at.begin()
+    newer.heard(refused(401)(at.endpoint))
+    older.heard(answered()(at.endpoint))
+    assert at.refuses_the_key
+    assert at.seconds_until_ready() == 60.0
+
+
+async def test_an_endpoint_that_fails_in_another_way_does_not_refuse_the_key(
+    make: Make, time: SteppedTime
+) -> None:
+    """The operator who has mended the key must not be told to mend it again."""
+    at = make()
+    await call(at, refused(401))
+    time.now += 60
+    await call(at, refused(500))
+    assert not at.refuses_the_key
+    assert at.seconds_until_ready() == 10.0
+
+
 async def test_slow_is_what_19_of_20_calls_are_faster_than(make: Make) -> None:
     """A second endpoint is asked for the slowest twentieth, once enough is known."""
     at = make()

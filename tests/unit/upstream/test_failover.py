@@ -25,7 +25,7 @@ def upstream(
     models: dict[str, dict[str, Any]] | None = None, *, max_retries: int = 0, **outcomes: Any
 ) -> Upstream:
     """The models `strong`, `weak` and `spare`, in this order, at the providers `s`, `w` and `p`."""
-    default = {
+    default: dict[str, dict[str, Any]] = {
         "strong": {"provider": "s", "fallbacks": ["weak", "spare"]},
         "weak": {"provider": "w"},
         "spare": {"provider": "p"},

@@ -149,7 +149,8 @@ def test_an_attempts_outcome_follows_its_status(
 def test_every_kind_has_a_status_that_blames_the_provider() -> None:
     """A kind without one would be a fault of ours at the moment when a provider fails."""
     assert STATUS_BY_KIND.keys() == {
-        one.kind for one in (ProviderError, *ProviderError.__subclasses__())
+        ProviderError.kind,
+        *(one.kind for one in ProviderError.__subclasses__()),
     }
     assert {status for status, _ in STATUS_BY_KIND.values()} == {502, 504}
 

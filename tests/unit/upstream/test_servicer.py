@@ -239,7 +239,8 @@ async def test_a_stream_that_fails_before_its_first_token_fails_over_unseen(
     assert (head.status, head.model) == (200, "weak")
     assert head.fallback == pb.FALLBACK_REASON_PROVIDER_UNAVAILABLE
     assert b"s-1" not in frames
-    assert (tail.complete, tail.cost_dollars) == (True, pytest.approx(0.007))
+    assert tail.complete
+    assert tail.cost_dollars == pytest.approx(0.007)
 
 
 async def test_a_stream_that_never_begins_is_its_head(
@@ -361,6 +362,20 @@ async def test_several_answers_are_waited_for(upstream: Upstream, provider: Fake
             provider.release.set()
     assert DONE not in b"".join(part.frames for part in parts)
     assert not parts[-1].tail.complete
+
+
+@pytest.mark.parametrize(("n", "is_whole"), [(1, True), (2, False)])
+async def test_a_line_that_breaks_between_two_answers_has_cut_the_second(
+    upstream: Upstream, provider: FakeProvider, n: int, is_whole: bool
+) -> None:
+    """Some servers write one answer after the other: how many were asked for says what is all."""
+    provider.behaviours["a-1"] = raw_stream(FIRST + FINISH, cut=True)
+    parts = []
+    async for part in upstream.begin("alone", n=n):
+        parts.append(part)
+        provider.release.set()
+    assert parts[-1].tail.complete is is_whole
+    assert (DONE in b"".join(part.frames for part in parts)) is is_whole
 
 
 @pytest.mark.parametrize(
