@@ -50,12 +50,15 @@ class Asked:
 
     async def aclose(self) -> None:
         """Hangs up if the answer still runs, and gives the place to the next."""
-        if self.reply.stream is not None:
-            await self.reply.stream.aclose()
-            if self.turn is not None and self.reply.stream.error:
-                self.turn.broke_off()
-        if self.turn is not None:
-            self.turn.end()
+        stream, turn = self.reply.stream, self.turn
+        if stream is None or turn is None:
+            return
+        await stream.aclose()
+        if stream.error:
+            turn.broke_off()
+        elif self.reply.attempt.outcome == pb.ATTEMPT_OUTCOME_OK:
+            turn.finished()
+        turn.end()
 
 
 class ModelAtWork:

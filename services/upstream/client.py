@@ -6,7 +6,6 @@ wait has a limit: connecting, the first token, the pause between two pieces, the
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -23,14 +22,11 @@ from pointsman.models_file import ProviderSettings
 from services.upstream import provider_errors
 from services.upstream.call import AnswerStream, Call, Reply
 from services.upstream.models import Endpoint
+from services.upstream.reading import late, let_it_end, limit, name, pieces
 from services.upstream.sse import DONE, AnswerReader, read_whole
 
 logger = logging.getLogger(__name__)
 
-_LINGER_SECONDS = 0.1
-"""After `[DONE]` a provider has so long to end the body; then its connection is not kept."""
-_LAST_WORDS_SECONDS = 1.0
-"""A provider has so long for usage and `[DONE]` behind the last finish reason."""
 _MOST_HELD_BYTES = 1024 * 1024
 """What comes before the first token is held back, so that another provider may still answer: but
 not more than this."""
@@ -60,7 +56,7 @@ class ProviderClient:
         call = Call(endpoint, self._clock)
         try:
             async with (
-                _limit("total", endpoint, endpoint.settings.total_timeout_seconds),
+                limit("total", endpoint, endpoint.settings.total_timeout_seconds),
                 self._post(endpoint, body) as response,
             ):
                 call.headers_came(response)
@@ -98,8 +94,8 @@ class ProviderClient:
         call.read = reader = AnswerReader(hide_usage=hide_usage, choices=choices)
         budget, seconds = _until_first_token(endpoint.settings)
         try:
-            async with _limit(budget, endpoint, seconds) as limit:
-                frames = self._frames(call, reader, body, limit, hold_back)
+            async with limit(budget, endpoint, seconds) as until:
+                frames = self._frames(call, reader, body, until, hold_back)
                 first = await anext(frames)
         except _Refused as refused:
             return call.refused(refused.body)
@@ -126,7 +122,7 @@ class ProviderClient:
             if not response.ok:
                 raise _Refused(await self._read(response))
             _expect(response, "text/event-stream")
-            async for data in _pieces(response, endpoint, reader, total_by):
+            async for data in pieces(response, endpoint, reader, total_by):
                 held += reader.feed(data)
                 if reader.begun and not call.first_token_seconds:
                     call.first_token_came()
@@ -139,7 +135,7 @@ class ProviderClient:
                 if reader.failure is not None:
                     raise reader.failure
                 if reader.done:
-                    await _let_it_end(response)
+                    await let_it_end(response)
                     return
             if not reader.finished:
                 raise ProviderUnavailable("The model's provider ended the answer too early.")
@@ -159,9 +155,9 @@ class ProviderClient:
         with _as_provider_errors(endpoint):
             try:
                 response = await self._posted(endpoint, body)
-            except aiohttp.ClientConnectionResetError:
-                # A kept connection was gone before the request was written to it: nobody has read
-                # it, and it says nothing of the provider.
+            except (aiohttp.ClientConnectionResetError, aiohttp.ClientOSError) as error:
+                if not _was_not_written(error):
+                    raise
                 response = await self._posted(endpoint, body)
             async with response:
                 yield response
@@ -201,42 +197,6 @@ class _Refused(Exception):
         self.body = body
 
 
-async def _pieces(
-    response: aiohttp.ClientResponse, endpoint: Endpoint, reader: AnswerReader, total_by: float
-) -> AsyncIterator[bytes]:
-    """Yields the body as it comes, all within the total limit, and each piece within the idle one.
-
-    The latter counts once the answer has begun: before that there is the first token's.
-
-    Once every choice has its finish reason, only usage and `[DONE]` may follow: they are waited for
-    a moment, and however the body ends then, it has ended.
-    """
-    clock = asyncio.get_running_loop().time
-    while True:
-        left = total_by - clock()
-        idle_seconds = endpoint.settings.idle_timeout_seconds if reader.begun else math.inf
-        if reader.is_all:
-            idle_seconds = min(idle_seconds, _LAST_WORDS_SECONDS)
-        budget, seconds = ("idle", idle_seconds) if idle_seconds < left else ("total", left)
-        try:
-            async with _limit(budget, endpoint, seconds):
-                data = await response.content.readany()
-        except ProviderTimeout:
-            if reader.is_all:
-                response.close()
-                return
-            raise
-        except aiohttp.ClientError:
-            if unread := _unread(response.content):
-                yield unread
-            if reader.is_all:
-                return
-            raise
-        if not data:
-            return
-        yield data
-
-
 def _until_first_token(settings: ProviderSettings) -> tuple[str, float]:
     """Returns the limit that passes first until a stream has begun, and its seconds."""
     if settings.total_timeout_seconds < settings.first_token_timeout_seconds:
@@ -244,23 +204,13 @@ def _until_first_token(settings: ProviderSettings) -> tuple[str, float]:
     return "first_token", settings.first_token_timeout_seconds
 
 
-def _unread(content: aiohttp.StreamReader) -> bytes:
-    """Returns what had come before the connection broke.
+def _was_not_written(error: Exception) -> bool:
+    """Returns whether a kept connection was gone before the request was written to it.
 
-    Aiohttp has it and gives only the error: an answer that was whole would be lost when a provider
-    hangs up right behind it. There is no public way; where this one ends, that is all that is lost.
+    Then nobody has read it, and that says nothing of the provider.
     """
-    return b"".join(getattr(content, "_buffer", ()))
-
-
-@asynccontextmanager
-async def _limit(budget: str, endpoint: Endpoint, seconds: float) -> AsyncIterator[asyncio.Timeout]:
-    """Raises ProviderTimeout if what is inside takes longer."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield limit
-    except TimeoutError as error:
-        raise ProviderTimeout(_late(endpoint), budget=budget) from error
+    gone = aiohttp.ClientConnectionResetError
+    return isinstance(error, gone) or isinstance(error.__cause__, gone)
 
 
 @contextmanager
@@ -268,22 +218,14 @@ def _as_provider_errors(endpoint: Endpoint) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:  # aiohttp's time-outs are ClientErrors too: this comes first
-        raise ProviderTimeout(_late(endpoint), budget="connect") from error
+        raise ProviderTimeout(late(endpoint), budget="connect") from error
     except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last: a host that is none
         # Not repr, which has the request's headers; and what a provider says may quote the key.
         said = provider_errors.without_key(f"{type(error).__name__}: {error}".encode(), endpoint)
         logger.warning(
             "provider failed", extra={"provider": endpoint.provider, "error": said.decode()}
         )
-        raise ProviderUnavailable(f"{_name(endpoint)} could not be reached, or hung up.") from error
-
-
-def _late(endpoint: Endpoint) -> str:
-    return f"{_name(endpoint)} did not answer in time."
-
-
-def _name(endpoint: Endpoint) -> str:
-    return f"The provider {endpoint.provider} of model {endpoint.model}"
+        raise ProviderUnavailable(f"{name(endpoint)} could not be reached, or hung up.") from error
 
 
 def _expect(response: aiohttp.ClientResponse, content_type: str | None = None) -> None:
@@ -293,12 +235,3 @@ def _expect(response: aiohttp.ClientResponse, content_type: str | None = None) -
             f"The model's provider answered {response.status} with {response.content_type}"
             + (f" where {content_type} was asked for." if content_type else ".")
         )
-
-
-async def _let_it_end(response: aiohttp.ClientResponse) -> None:
-    try:
-        async with asyncio.timeout(_LINGER_SECONDS):
-            async for _ in response.content.iter_any():
-                pass
-    except (TimeoutError, aiohttp.ClientError):
-        response.close()

@@ -127,8 +127,16 @@ class EndpointAtWork:
         self._breaker.failed()
         self._log_breaker()
 
+    def finished(self) -> None:
+        """Learns that a stream ended well."""
+        self._breaker.succeeded()
+
     def heard(self, reply: Reply) -> None:
-        """Learns from what a call came to."""
+        """Learns from what a call came to.
+
+        A stream that has begun may still break off, so it counts as a success once it has ended. A
+        probe's counts at once, or the endpoint would be left alone for as long as it runs.
+        """
         failure, attempt = reply.failure, reply.attempt
         is_refused = attempt.outcome == pb.ATTEMPT_OUTCOME_UNAUTHORIZED
         is_open = self._breaker.state is BreakerState.OPEN  # then this call began before it opened
@@ -136,7 +144,8 @@ class EndpointAtWork:
         if is_refused:
             self._breaker.refused_the_key()
         elif failure is None or not failure.blame:
-            self._breaker.succeeded()
+            if reply.stream is None or self._is_out:
+                self._breaker.succeeded()
             if failure is None:
                 self._took(attempt.seconds)
                 self._last_seconds.append(attempt.seconds)
@@ -146,7 +155,6 @@ class EndpointAtWork:
         if failure is not None and failure.retry_after_seconds:
             rest = min(failure.retry_after_seconds, _LONGEST_REST_SECONDS)
             self._rests_until = max(self._rests_until, self._clock() + rest)
-
         self._log_breaker()
 
     def _log_breaker(self) -> None:
@@ -192,6 +200,10 @@ class Turn:
     def broke_off(self) -> None:
         """Tells the endpoint that a stream did not end well."""
         self._at.broke_off()
+
+    def finished(self) -> None:
+        """Tells the endpoint that a stream ended well."""
+        self._at.finished()
 
     def end(self) -> None:
         """Gives the place to the next; a call of which nothing was heard says nothing."""

@@ -547,6 +547,34 @@ async def test_a_finished_answer_whose_line_breaks_is_whole(
     assert streamed.error == b""
 
 
+async def test_what_came_before_the_line_broke_is_not_lost(providers: Providers) -> None:
+    """A client that reads slowly gets all that its provider had sent, not only what it had read."""
+    go_on, gone = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(STREAM_HEAD + CHUNK)
+        await go_on.wait()
+        writer.write(CHUNK + FINISH + DONE)
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reply = await providers.begin(providers.at(f"http://127.0.0.1:{port}/v1"))
+        assert reply.stream is not None
+        frames = reply.stream.frames()
+        assert await anext(frames) == CHUNK
+        go_on.set()
+        await gone.wait()
+        for _ in range(100):  # the end of the line gets here in one of the loop's next turns
+            await asyncio.sleep(0)
+        assert b"".join([part async for part in frames]) == CHUNK + FINISH + DONE
+        assert reply.stream.error == b""
+        await reply.stream.aclose()
+
+
 @pytest.mark.parametrize("end", [b"", FINISH[:20], USAGE, DONE])
 async def test_an_answer_that_ends_early_is_not_tidied_up(providers: Providers, end: bytes) -> None:
     """A client must not take half an answer for a whole one."""
