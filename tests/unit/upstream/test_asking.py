@@ -447,6 +447,37 @@ async def test_a_stream_that_breaks_off_is_blamed_on_its_endpoint() -> None:
     assert asked.reply.attempt.outcome == pb.ATTEMPT_OUTCOME_UNAVAILABLE
 
 
+async def read_stream(upstream: Upstream, error: ProviderError | None) -> None:
+    """Has a stream be read to its end, as it ends."""
+    asked = await upstream.model().ask(request(streamed(error)), is_last=True)
+    assert asked.reply.stream is not None
+    async for _ in asked.reply.stream.frames():
+        pass
+    await asked.aclose()
+
+
+async def test_streams_that_break_off_one_after_the_other_are_an_outage() -> None:
+    """Each begins well: a first token must not wipe out that the last answer broke."""
+    upstream = Upstream(ONE, reliability={"breaker": {"consecutive_failures": 3}})
+    (endpoint,) = upstream.model().endpoints
+    for error in (GONE, GONE, None, GONE, GONE):
+        await read_stream(upstream, error)
+        assert endpoint.seconds_until_ready() == 0.0
+    await read_stream(upstream, GONE)
+    assert endpoint.seconds_until_ready() == 5.0
+
+
+async def test_a_probes_first_token_brings_the_endpoint_back() -> None:
+    """Its answer may run for minutes, and the provider answers."""
+    upstream = Upstream(ONE, reliability={"breaker": {"consecutive_failures": 1}})
+    (endpoint,) = upstream.model().endpoints
+    await read_stream(upstream, GONE)
+    upstream.time.now += 5
+    asked = await upstream.model().ask(request(streamed()), is_last=True)
+    assert endpoint.seconds_until_ready() == 0.0
+    await asked.aclose()
+
+
 async def test_a_slow_endpoint_is_raced_by_another() -> None:
     """The client gets the faster answer; the other is cut, and known to be paid for."""
     upstream = Upstream(TWO, reliability={"hedging": {"share": 1.0, "min_calls": 1}})
