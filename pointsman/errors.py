@@ -113,9 +113,14 @@ class UpstreamUnavailable(PointsmanError):
 
 
 class ProviderError(PointsmanError):
-    """A provider could not be used."""
+    """A provider could not be used.
+
+    Attributes:
+        budget: The time limit that passed, if one did.
+    """
 
     kind = "provider_error"
+    budget: str = ""
 
 
 class ProviderUnauthorized(ProviderError):
@@ -131,9 +136,13 @@ class ProviderUnavailable(ProviderError):
 
 
 class ProviderTimeout(ProviderError):
-    """A time limit of the provider's passed."""
+    """A time limit of the provider's passed: `connect`, `first_token`, `idle` or `total`."""
 
     kind = "provider_timeout"
+
+    def __init__(self, message: str, *, budget: str = "total") -> None:
+        super().__init__(message)
+        self.budget = budget
 
 
 class ProviderNonsense(ProviderError):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploy.grafana.definitions.failover import failover
 from deploy.grafana.definitions.providers import providers
 from deploy.grafana.definitions.routing import routing
 from deploy.grafana.definitions.scorer import scorer
@@ -17,7 +18,7 @@ FOLDER = Path(__file__).parent / "dashboards"
 
 def files() -> Iterator[tuple[Path, str]]:
     """Yields each dashboard's file and the text that belongs there."""
-    for made in (traffic(), routing(), providers(), scorer()):
+    for made in (traffic(), routing(), providers(), failover(), scorer()):
         name = made["uid"].removeprefix("pointsman-")
         yield FOLDER / f"{name}.json", json.dumps(made, indent=2) + "\n"
 

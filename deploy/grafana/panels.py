@@ -59,6 +59,7 @@ class Panel:
         width: Columns of 24.
         height: Grid rows of 30 pixels.
         stacked: Whether areas lie on one another.
+        minimum: The axis begins here; None leaves it to the data.
         maximum: The axis ends here; None leaves it to the data.
         steps: Thresholds.
         colours: Series → colour.
@@ -73,6 +74,7 @@ class Panel:
     width: int = 8
     height: int = 8
     stacked: bool = False
+    minimum: float | None = 0
     maximum: float | None = None
     steps: Steps = ((None, GREEN),)
     colours: Colours = field(default_factory=dict)
@@ -190,11 +192,9 @@ def _place(x: int, y: int, w: int, h: int) -> Json:
 
 def _panel(panel: Panel) -> Json:
     custom, options = _MANNERS[panel.kind](panel)
-    defaults: Json = {"unit": panel.unit, "min": 0, "custom": custom}
-    if panel.maximum is not None:
-        defaults["max"] = panel.maximum
-    if panel.decimals is not None:
-        defaults["decimals"] = panel.decimals
+    defaults: Json = {"unit": panel.unit, "custom": custom}
+    limits = {"min": panel.minimum, "max": panel.maximum, "decimals": panel.decimals}
+    defaults |= {name: value for name, value in limits.items() if value is not None}
     mode = "thresholds" if panel.kind == "stat" else "palette-classic-by-name"
     defaults["color"] = {"mode": mode}
     defaults["thresholds"] = {

@@ -4,7 +4,8 @@
 the first position where the model would write one (Ong et al. 2024, arXiv:2406.18665, as in
 RouteLLM's code); 1.0, the strong model, where it never does. The graph answers for the next
 position: the labels' logits, and the best token that is no label. A model that was trained to
-write a label first therefore costs one forward pass.
+write a label first therefore costs one forward pass. Where the labels are all its vocabulary, the
+graph answers with their logits alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from pointsman.routers.embedding import (
 )
 from pointsman.routers.log_odds import Platt, sigmoid
 
-_OUTPUTS = ("label_logits", "other_logit", "other_token")
+_LABELS = "label_logits"
+_OTHERS = ("other_logit", "other_token")
+"""Outputs of a graph whose vocabulary has more than labels."""
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -164,10 +167,11 @@ class CausalRouter(Router):
         """Open the session and the tokenizer.
 
         Args:
-            decoder: an ONNX model with int64 inputs ``input_ids`` and ``attention_mask`` [1, t];
-                for the position after the last, outputs ``label_logits`` float32[1, labels] and,
-                of the likeliest token that is no label, ``other_logit`` float32[1] and
-                ``other_token`` int64[1]. A file, if its weights lie beside it.
+            decoder: an ONNX model with int64 inputs ``input_ids`` and, if it likes,
+                ``attention_mask`` [1, t]; for the position after the last, outputs
+                ``label_logits`` float32[1, labels] and, of the likeliest token that is no label,
+                ``other_logit`` float32[1] and ``other_token`` int64[1], both or, where there is no
+                such token, neither. A file, if its weights lie beside it.
             tokenizer: the text of a ``tokenizer.json``.
             prompt_format: how prompts are put and answers read.
 
@@ -178,14 +182,17 @@ class CausalRouter(Router):
         self._platt = Platt(scale=prompt_format.platt[0], bias=prompt_format.platt[1])
         self._tokens = PromptTokens(tokenizer, prompt_format)
         self._session = open_session(decoder)
+        self._takes_mask = "attention_mask" in {one.name for one in self._session.get_inputs()}
         found = {output.name: output.shape for output in self._session.get_outputs()}
-        if missing := set(_OUTPUTS) - set(found):
+        only_labels = found.keys().isdisjoint(_OTHERS)
+        self._outputs = (_LABELS,) if only_labels else (_LABELS, *_OTHERS)
+        if missing := set(self._outputs) - set(found):
             raise ConfigError(
                 f"the bundle's decoder has no output {', '.join(sorted(missing))}; it has "
                 f"{', '.join(found)}; make the bundle again with `pointsman train` or `pointsman "
                 "import`"
             )
-        labels = found["label_logits"][-1]
+        labels = found[_LABELS][-1]
         if isinstance(labels, int) and labels != prompt_format.label_count:
             raise ConfigError(
                 f"the bundle's decoder has {labels} labels and its prompt format "
@@ -200,15 +207,20 @@ class CausalRouter(Router):
     def _win_rate(self, ids: list[int]) -> float:
         """Return the win rate at the first label that the model writes after ``ids``."""
         for _ in range(self._format.max_new_tokens):
-            inputs = np.asarray([ids], dtype=np.int64)  # (1, t)
-            feeds = {"input_ids": inputs, "attention_mask": np.ones_like(inputs)}
-            (labels,), (other,), (token,) = self._session.run(_OUTPUTS, feeds)
-            if labels.max() >= other:
+            (labels,), *others = self._session.run(self._outputs, self._feeds(ids))
+            if not others or labels.max() >= others[0][0]:
                 return self._below_threshold(labels.astype(np.float64))
-            if int(token) in self._format.stop_tokens:
+            token = int(others[1][0])
+            if token in self._format.stop_tokens:
                 break
-            ids = [*ids, int(token)]
+            ids = [*ids, token]
         return 1.0  # it never rated the weak model's answer: nothing speaks for the weak model
+
+    def _feeds(self, ids: list[int]) -> dict[str, NDArray[np.int64]]:
+        """Return the graph's inputs for one text."""
+        inputs = np.asarray([ids], dtype=np.int64)  # (1, t)
+        mask = {"attention_mask": np.ones_like(inputs)} if self._takes_mask else {}
+        return {"input_ids": inputs, **mask}
 
     def _below_threshold(self, label_logits: NDArray[np.float64]) -> float:
         """Return how likely a rating below the threshold is among float64[labels]."""

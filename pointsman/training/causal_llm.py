@@ -27,6 +27,7 @@ from pointsman.training.decoder import RatingDecoder, add_labels, load_decoder, 
 from pointsman.training.encoder import read_tokenizer, token_limit
 from pointsman.training.export import installed_encoder, quantize
 from pointsman.training.export_causal import export_causal
+from pointsman.training.export_causal_bert import export_causal_bert
 from pointsman.training.finetune import TrainingCurve
 from pointsman.training.finishing import calibrate, finish, in_parallel
 from pointsman.training.labels import held_out_prompts, label_prompts
@@ -41,7 +42,7 @@ KIND = "causal_llm"
 class CausalRecipe:
     """What `train causal_llm` does untold; docs/training-log.md says why."""
 
-    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    finetune: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(steps=300))
 
     averaging: Averaging = field(default_factory=Averaging)
 
@@ -84,7 +85,8 @@ def train_causal_llm(settings: TrainSettings, recipe: CausalRecipe | None = None
     decoder, curves = _tune(
         settings, recipe, base=base, tokens=tokens, outcomes=outcomes, held_out=held_out
     )
-    float32 = export_causal(decoder.tuned_model(), label_ids)
+    export = export_causal_bert if _begins_as_encoder(model) else export_causal
+    float32 = export(decoder.tuned_model(), label_ids)
     served = quantize(float32)
     uncalibrated = CausalRouter(served, tokenizer, prompt_format)
     calibrated = calibrate(outcomes, held_out, settings.pair, in_parallel(uncalibrated))
@@ -148,7 +150,7 @@ def _tune(
 
 def _format(recipe: CausalRecipe, base: Path, model: PreTrainedModel) -> PromptFormat:
     """Return how prompts are put to this model."""
-    begins_as_encoder = model.config.model_type == "bert"
+    begins_as_encoder = _begins_as_encoder(model)
     stop = model.generation_config.eos_token_id if model.generation_config else None
     return PromptFormat(
         before="" if begins_as_encoder else recipe.before,
@@ -157,3 +159,7 @@ def _format(recipe: CausalRecipe, base: Path, model: PreTrainedModel) -> PromptF
         add_special_tokens=True,
         stop_tokens=() if stop is None else tuple(stop if isinstance(stop, list) else [stop]),
     )
+
+
+def _begins_as_encoder(model: PreTrainedModel) -> bool:
+    return bool(model.config.model_type == "bert")

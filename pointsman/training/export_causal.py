@@ -2,7 +2,8 @@
 
 The graph runs the decoder once and its head at the last position only: the label's logits where
 the first new token is a label, and otherwise that token, so that a router can append it and ask
-again. Any causal language model of transformers will do: Llama, or a BERT with a causal mask.
+again. Any causal language model of transformers will do: Llama, or a BERT with a causal mask, of
+which `pointsman.training.export_causal_bert` makes a cheaper graph.
 """
 
 from __future__ import annotations
@@ -33,11 +34,7 @@ class LabelDecoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
             ValueError: a label is no token of the vocabulary, or all of it are labels.
         """
         super().__init__()
-        vocabulary = model.get_output_embeddings().weight.shape[0]
-        if any(not 0 <= label < vocabulary for label in label_ids):
-            raise ValueError(f"label tokens {list(label_ids)} in a vocabulary of {vocabulary}")
-        if len(set(label_ids)) >= vocabulary:
-            raise ValueError(f"a vocabulary of {vocabulary} has nothing but labels")
+        check_labels(model, label_ids)
         # "eager" attention is plain matrix products: exportable, and quantised like the rest.
         model.set_attn_implementation("eager")
         self.model = model.float()
@@ -62,6 +59,19 @@ class LabelDecoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         others = logits.index_fill(1, self.labels, -torch.inf)
         other_logit, other_token = others.max(dim=1)
         return labels, other_logit, other_token
+
+
+def check_labels(model: PreTrainedModel, label_ids: Sequence[int]) -> None:
+    """Refuse labels that are no tokens of the model.
+
+    Raises:
+        ValueError: a label is no token of the vocabulary, or all of it are labels.
+    """
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    if any(not 0 <= label < vocabulary for label in label_ids):
+        raise ValueError(f"label tokens {list(label_ids)} in a vocabulary of {vocabulary}")
+    if len(set(label_ids)) >= vocabulary:
+        raise ValueError(f"a vocabulary of {vocabulary} has nothing but labels")
 
 
 def export_causal(model: PreTrainedModel, label_ids: Sequence[int]) -> bytes:

@@ -19,13 +19,18 @@ _EXAMPLE_TOKENS = 8
 """Any length above one: a trace of a single token would take the length for a constant."""
 
 
-def trace(module: nn.Module, outputs: Sequence[str]) -> bytes:
+IDS_AND_MASK = ("input_ids", "attention_mask")
+"""What a text is to most modules."""
+
+
+def trace(module: nn.Module, outputs: Sequence[str], inputs: Sequence[str] = IDS_AND_MASK) -> bytes:
     """Return the float32 graph of a module, for one text of any length.
 
     Args:
-        module: takes int64[1, t] ids and mask; returns a tensor, or a tuple of them, that does not
-            grow with t. In evaluation mode.
+        module: takes int64[1, t] for each input; returns a tensor, or a tuple of them, that does
+            not grow with t. In evaluation mode.
         outputs: the names of what it returns.
+        inputs: the names of what it takes.
 
     Raises:
         ValueError: the module is too large for one file, 2 GB; `trace_to` writes several.
@@ -33,7 +38,7 @@ def trace(module: nn.Module, outputs: Sequence[str]) -> bytes:
     if weight_bytes(module) >= LARGEST_GRAPH_BYTES:
         raise ValueError(f"{weight_bytes(module)} bytes of weights do not fit one graph of 2 GB")
     buffer = io.BytesIO()
-    _export(module, outputs, buffer)
+    _export(module, outputs, inputs, buffer)
     return buffer.getvalue()
 
 
@@ -43,7 +48,7 @@ LARGEST_GRAPH_BYTES = 2**31 - 2**24
 
 def trace_to(module: nn.Module, outputs: Sequence[str], path: Path) -> None:
     """Write the graph that `trace` returns to ``path``; weights of 2 GB and more lie beside it."""
-    _export(module, outputs, str(path))  # a Path it would not know for a file's name
+    _export(module, outputs, IDS_AND_MASK, str(path))  # a Path it would not know for a file's name
 
 
 def weight_bytes(module: nn.Module) -> int:
@@ -51,16 +56,18 @@ def weight_bytes(module: nn.Module) -> int:
     return sum(weight.numel() * weight.element_size() for weight in module.parameters())
 
 
-def _export(module: nn.Module, outputs: Sequence[str], target: io.BytesIO | str) -> None:
+def _export(
+    module: nn.Module, outputs: Sequence[str], inputs: Sequence[str], target: io.BytesIO | str
+) -> None:
     ids = torch.ones(1, _EXAMPLE_TOKENS, dtype=torch.int64)
     with torch.no_grad(), quiet():
         torch.onnx.export(
             module,
-            (ids, torch.ones_like(ids)),
+            (ids,) * len(inputs),  # ones are good ids and a good mask
             target,
-            input_names=["input_ids", "attention_mask"],
+            input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_axes={"input_ids": {1: "tokens"}, "attention_mask": {1: "tokens"}},
+            dynamic_axes={name: {1: "tokens"} for name in inputs},
             opset_version=OPSET,
             dynamo=False,
         )

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from pointsman.errors import InvalidRequest, PointsmanError
-from services.gateway.metrics import GatewayMetrics
+from pointsman.upstream.v1 import upstream_pb2 as pb
+from services.gateway.metrics import GatewayMetrics, fallback_label
 from services.gateway.openai_errors import (
     HTTP_BY_KIND,
     error_response,
@@ -107,6 +108,13 @@ class Record:
     """A router's name, `direct`, `other` for one that does not exist, `none` before it is known."""
     decision: Decision | None = None
     model: str | None = None
+    """The one that was chosen or named; from its answer on, the one that answered."""
+    fallbacks: list[str] = field(default_factory=list)
+    """Why it was decided without a win rate, and why another model answered."""
+    usage: pb.Usage | None = None
+    """What the answer used; None where nobody said."""
+    cost_dollars: float | None = None
+    """What it cost; None where nobody said."""
     stream: bool = False
     status: int | None = None
     outcome: str | None = None
@@ -127,8 +135,17 @@ class Record:
         """Notes and counts the decision."""
         self.decision = decision
         self.metrics.decisions.labels(self.router, decision.choice).inc()
-        if decision.fallback:
-            self.metrics.fallbacks.labels(decision.fallback).inc()
+        self._fell_back(decision.fallback or "")
+
+    def answered(self, model: str, fallback: pb.FallbackReason.ValueType) -> None:
+        """Notes who answered, and counts why if it was not who was asked."""
+        self.model = model
+        self._fell_back(fallback_label(fallback))
+
+    def _fell_back(self, reason: str) -> None:
+        if reason:
+            self.fallbacks.append(reason)
+            self.metrics.fallbacks.labels(reason).inc()
 
 
 @contextmanager
@@ -170,11 +187,23 @@ def _line(record: Record, outcome: str, seconds: float) -> dict[str, object]:
         "threshold": decision.threshold if decision else None,
         "strong_win_rate": decision.strong_win_rate if decision else None,
         "choice": decision.choice if decision else None,
-        "fallback": decision.fallback if decision else None,
+        "fallback": ",".join(record.fallbacks) or None,
         "model": record.model,
         "stream": record.stream,
         "status": record.status,
         "outcome": outcome,
+        "cost_dollars": None if record.cost_dollars is None else round(record.cost_dollars, 9),
+        "tokens": _tokens(record.usage) if record.usage else None,
+        "tokens_estimated": record.usage.estimated if record.usage else None,
         "seconds": round(seconds, 6),
         "stages": {stage: round(spent, 6) for stage, spent in record.seconds.items()},
+    }
+
+
+def _tokens(usage: pb.Usage) -> dict[str, int]:
+    return {
+        "input": usage.input_tokens,
+        "cached_input": usage.cached_input_tokens,
+        "output": usage.output_tokens,
+        "reasoning": usage.reasoning_tokens,
     }

@@ -17,6 +17,7 @@ from pointsman.chassis.ports import is_loopback, port_errors, reachable
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
 from services.gateway.access import Connection, show_request_id, with_openai_errors, with_request_id
+from services.gateway.admission import Admission
 from services.gateway.callers import ANYBODY, Identify, KeyRing, with_caller
 from services.gateway.chat import ChatCompletions
 from services.gateway.completion import UpstreamClient
@@ -27,7 +28,8 @@ from services.gateway.listing import ModelListing, example
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.probes import Probes
 from services.gateway.request import wait_before_body
-from services.gateway.scoring import SCORER_UNAVAILABLE, DecisionMaker, ScorerClient
+from services.gateway.savings import Savings
+from services.gateway.scoring import DecisionMaker, ScorerClient
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +63,6 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
         )
     registry = new_registry()
     metrics = GatewayMetrics(registry)
-    # From 0 on, so that already the first is an increase that an alert can see.
-    metrics.fallbacks.labels(SCORER_UNAVAILABLE)
     mesh = load_mesh(settings.mesh)
     shown, body_limit_bytes = mesh.call_metadata, settings.body_limit_bytes
     with metrics_server(
@@ -96,6 +96,8 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
                 prompt_policy=settings.prompt_policy,
                 body_limit_bytes=body_limit_bytes,
                 deadlines=deadlines,
+                admission=Admission(settings.admission, metrics),
+                savings=Savings(metrics, pair.strong, lambda: directory.models),
             )
             probes = Probes(directory)
             app = build_app(
@@ -105,7 +107,8 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
                 metrics,
                 identify=KeyRing(keys).identify if keys else lambda _: ANYBODY,
             )
-            async with _listening(app, settings) as port, _kept_fresh(directory, settings):
+            # First what there is, then the door: whoever comes through it can be answered.
+            async with _kept_fresh(directory, settings), _listening(app, settings) as port:
                 announce(
                     "gateway",
                     address=reachable(settings.host, port),

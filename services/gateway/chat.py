@@ -1,17 +1,18 @@
 """`POST /v1/chat/completions`: read, decide, complete, answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 from aiohttp import web
 
-from pointsman.errors import PointsmanError, UpstreamUnavailable
+from pointsman.errors import Overloaded, PointsmanError, UpstreamUnavailable
 from pointsman.prompts import PromptPolicy, prompt_text
 from pointsman.routing import parse_model_field
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway import responses
 from services.gateway.access import REQUEST_ID, Record, recorded
+from services.gateway.admission import Admission, Place
 from services.gateway.callers import CALLER, Caller
 from services.gateway.completion import UpstreamClient
 from services.gateway.deadlines import Deadlines
@@ -19,6 +20,7 @@ from services.gateway.directory import Directory
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.openai_errors import error_object
 from services.gateway.request import ChatRequest, parse_chat_request, read_body
+from services.gateway.savings import DIRECT, Savings
 from services.gateway.scoring import DecisionMaker
 
 _FINISH_SECONDS = 1.0
@@ -36,6 +38,8 @@ class ChatCompletions:
         prompt_policy: Which text is scored.
         body_limit_bytes: Largest request body.
         deadlines: Limits the time a request may take.
+        admission: Refuses what is too much.
+        savings: Counts dollars.
     """
 
     def __init__(
@@ -48,6 +52,8 @@ class ChatCompletions:
         prompt_policy: PromptPolicy,
         body_limit_bytes: int,
         deadlines: Deadlines,
+        admission: Admission,
+        savings: Savings,
     ) -> None:
         self._decisions = decisions
         self._upstream = upstream
@@ -56,11 +62,13 @@ class ChatCompletions:
         self._prompt_policy = prompt_policy
         self._body_limit_bytes = body_limit_bytes
         self._deadlines = deadlines
+        self._admission = admission
+        self._savings = savings
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Answers one chat request."""
         deadline = self._deadlines.of_new_request()
-        with recorded(request[REQUEST_ID], self._metrics) as record:
+        with self._admit() as place, recorded(request[REQUEST_ID], self._metrics) as record:
             caller = request[CALLER]
             record.key = caller.name
             async with self._deadlines.limit(deadline):
@@ -71,13 +79,23 @@ class ChatCompletions:
                 model = await self._choose(chat, caller, record)
             with record.stage("complete"):
                 if chat.stream:
-                    return await self._streamed(request, model, body, deadline, record)
+                    return await self._streamed(
+                        request, model, body, deadline, record=record, place=place
+                    )
                 return await self._whole(model, body, deadline, record)
+
+    def _admit(self) -> Place:
+        """Returns a place; what is refused is counted like any request, and writes no line."""
+        try:
+            return self._admission.admit()
+        except Overloaded as error:
+            self._metrics.requests.labels("none", error.kind).inc()
+            raise
 
     async def _choose(self, chat: ChatRequest, caller: Caller, record: Record) -> str:
         ref = parse_model_field(chat.model)
         if ref is None:
-            record.router = "direct"
+            record.router = DIRECT
             caller.require_model(chat.model)
             self._directory.require_model(chat.model, caller)
             record.model = chat.model
@@ -98,15 +116,27 @@ class ChatCompletions:
         self, model: str, body: bytes, deadline: float, record: Record
     ) -> web.Response:
         async with self._deadlines.limit(deadline):
-            seconds = _seconds_until(deadline)
+            started_at, seconds = record.clock(), _seconds_until(deadline)
             answer = await self._upstream.complete(model, body, record.request_id, seconds)
+            self._notice_delay(record.clock() - started_at, answer.attempts)
         record.status = answer.status
-        if answer.status >= 400:
+        record.answered(answer.model, answer.fallback)
+        whole = answer.status < 400
+        if not whole:
             record.outcome = "provider_error"
-        return responses.whole(answer, responses.routing_headers(record.decision, answer.model))
+        self._bill(answer, record, whole=whole)
+        headers = responses.routing_headers(record.decision, answer.model, record.fallbacks)
+        return responses.whole(answer, headers)
 
     async def _streamed(
-        self, request: web.Request, model: str, body: bytes, deadline: float, record: Record
+        self,
+        request: web.Request,
+        model: str,
+        body: bytes,
+        deadline: float,
+        *,
+        record: Record,
+        place: Place,
     ) -> web.StreamResponse:
         seconds = _seconds_until(deadline)
         async with aclosing(
@@ -115,8 +145,11 @@ class ChatCompletions:
             with record.stage("head"):
                 async with self._deadlines.limit(deadline):
                     head = await _head(parts)
+            place.answering()
+            self._notice_delay(record.seconds["head"], head.attempts)
             record.status = head.status
-            headers = responses.routing_headers(record.decision, head.model)
+            record.answered(head.model, head.fallback)
+            headers = responses.routing_headers(record.decision, head.model, record.fallbacks)
             if head.status != 200:
                 record.outcome = "provider_error"
                 return responses.refused(head, headers)
@@ -124,13 +157,30 @@ class ChatCompletions:
             await response.prepare(request)
             try:
                 async with self._deadlines.limit(deadline):
-                    error = await _relay(parts, response)
+                    tail = await _relay(parts, response)
+                self._bill(tail, record, whole=tail.complete)
+                error = tail.error
             except PointsmanError as broken:
                 error = error_object(broken)
             if error:
                 record.outcome = "broken_stream"
             await _finish(request, response, error)
             return response
+
+    def _notice_delay(self, seconds: float, attempts: Sequence[pb.Attempt]) -> None:
+        """Tells the admission how long a request took less what its provider took.
+
+        Requests with several calls wait on purpose between them, and say nothing of delay.
+        """
+        if len(attempts) == 1 and attempts[0].seconds:
+            self._admission.observe(max(0.0, seconds - attempts[0].seconds))
+
+    def _bill(
+        self, answer: pb.CompleteResponse | pb.StreamTail, record: Record, *, whole: bool
+    ) -> None:
+        record.usage = answer.usage if answer.HasField("usage") else None
+        record.cost_dollars = answer.cost_dollars
+        self._savings.count(record.router, record.usage, answer.cost_dollars, whole=whole)
 
 
 def _seconds_until(deadline: float) -> float:
@@ -145,13 +195,13 @@ async def _head(parts: AsyncIterator[pb.StreamCompleteResponse]) -> pb.StreamHea
 
 async def _relay(
     parts: AsyncIterator[pb.StreamCompleteResponse], response: web.StreamResponse
-) -> bytes:
-    """Writes frames as they come; returns the error object of an answer that broke off, or b""."""
+) -> pb.StreamTail:
+    """Writes frames as they come; returns how the answer ended, whole or not."""
     async for part in parts:
         if part.HasField("frames"):
             await response.write(part.frames)
         elif part.HasField("tail"):
-            return part.tail.error
+            return part.tail
     raise UpstreamUnavailable("The upstream ended the answer before it was finished.")
 
 

@@ -71,6 +71,30 @@ class UpstreamClientSettings(Settings, frozen=True, kw_only=True):
     clients notice its restarts. High: while it is gone every client waits so long for the 503."""
 
 
+class AdmissionSettings(Settings, frozen=True, kw_only=True):
+    """How much the gateway takes on; what is over it is answered with 503 and Retry-After.
+
+    Only requests whose answer has not begun count: neither streams nor idle connections.
+    """
+
+    max_unanswered: PositiveCount = 1000
+    """So many at a time, however well things go: each has its body in memory. Low: slow answers in
+    one piece are refused. High: the gateway needs memory."""
+    max_delay_seconds: PositiveSeconds = 0.1
+    """How long requests may wait between gateway and provider, on average over half a second. Low:
+    refuses while there is still room. High: everybody waits."""
+    calm_unanswered: PositiveCount = 64
+    """Up to so many at a time none is refused for delay; at most `max_unanswered`."""
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        if self.calm_unanswered > self.max_unanswered:
+            raise ValueError(
+                f"calm_unanswered is {self.calm_unanswered}, and max_unanswered only "
+                f"{self.max_unanswered}; lower the first, or raise the second"
+            )
+
+
 class GatewaySettings(ServerSettings, frozen=True, kw_only=True):
     """The gateway's settings."""
 
@@ -91,6 +115,7 @@ class GatewaySettings(ServerSettings, frozen=True, kw_only=True):
     mesh: MeshSettings = MeshSettings()
     scorer: ScorerClientSettings = ScorerClientSettings()
     upstream: UpstreamClientSettings = UpstreamClientSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     prompt_policy: PromptPolicy = "last_user_turn"
     """Which text is scored: the last user turn, the first, or the whole conversation."""
     on_scorer_failure: OnScorerFailure = "strong"

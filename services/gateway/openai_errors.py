@@ -18,6 +18,8 @@ class HttpError(NamedTuple):
     param: str | None = None
     retry: bool | None = None
     """What `x-should-retry` says; None leaves it to the status."""
+    retry_after_seconds: int | None = None
+    """What `retry-after` says; OpenAI's clients wait so long, and by themselves about half."""
 
 
 INTERNAL_MESSAGE = "Internal error. The gateway's log has this request's x-request-id."
@@ -30,7 +32,8 @@ HTTP_BY_KIND: dict[str, HttpError] = {
     "unknown_model": HttpError(404, "invalid_request_error", "model_not_found", "model"),
     "unknown_router": HttpError(404, "invalid_request_error", "model_not_found", "model"),
     "router_not_ready": HttpError(503, "server_error", "router_not_ready", retry=False),
-    "overloaded": HttpError(503, "server_error", "overloaded"),
+    # Not 429, which says that this client asks too often; balancers in front understand 503, too.
+    "overloaded": HttpError(503, "server_error", "overloaded", retry_after_seconds=1),
     "deadline_exceeded": HttpError(504, "server_error", "timeout", retry=False),
     "scorer_unavailable": HttpError(503, "server_error", "scorer_unavailable"),
     "upstream_unavailable": HttpError(503, "server_error", "upstream_unavailable"),
@@ -56,6 +59,8 @@ def error_response(error: PointsmanError) -> web.Response:
     """Returns the response for an error."""
     http = HTTP_BY_KIND[error.kind]
     headers = {} if http.retry is None else {"x-should-retry": str(http.retry).lower()}
+    if http.retry_after_seconds is not None:
+        headers["retry-after"] = str(http.retry_after_seconds)
     if http.status == 401:
         headers["www-authenticate"] = "Bearer"  # RFC 9110 asks for it
     return json_response(http.status, error_object(error), headers)

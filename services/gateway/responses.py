@@ -1,6 +1,6 @@
 """Decision and completion → HTTP response: headers that say why, bytes as they came."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -9,13 +9,22 @@ from services.gateway.openai_errors import json_response
 from services.gateway.scoring import Decision
 
 
-def routing_headers(decision: Decision | None, model: str) -> dict[str, str]:
-    """Returns the `x-pointsman-*` headers; a model that was named has only its name.
+def routing_headers(
+    decision: Decision | None, model: str, fallbacks: Sequence[str] = ()
+) -> dict[str, str]:
+    """Returns the `x-pointsman-*` headers; of an answer that was not routed, few.
+
+    Args:
+        decision: None where a model was named.
+        model: The one that answered.
+        fallbacks: Why it was decided without a win rate, and why another model answered.
 
     The win rate is the shortest decimal that reads back as exactly the scorer's double, so that a
     threshold copied from it decides as it did.
     """
     headers = {"x-pointsman-model": _header_value(model)}
+    if fallbacks:
+        headers["x-pointsman-fallback"] = ",".join(fallbacks)
     if decision is None:
         return headers
     headers["x-pointsman-router"] = decision.router
@@ -26,8 +35,6 @@ def routing_headers(decision: Decision | None, model: str) -> dict[str, str]:
         headers["x-pointsman-strong-win-rate"] = repr(decision.strong_win_rate)
     if decision.revision:
         headers["x-pointsman-revision"] = _header_value(decision.revision)
-    if decision.fallback:
-        headers["x-pointsman-fallback"] = decision.fallback
     return headers
 
 

@@ -46,6 +46,9 @@ class ScorerSettings(GrpcServerSettings, frozen=True, kw_only=True):
     queue_limit: Count = 256
     """Prompts that may wait for a thread. Low: bursts are refused. High: the last of a burst waits
     for all before it (about 5 ms each and thread) and may miss its deadline."""
+    cache_entries: Count = 50_000
+    """Win rates that are kept, about 250 bytes each; the one that was asked for longest ago goes
+    first. 0 keeps none."""
     body_limit_bytes: PositiveCount = BODY_LIMIT_BYTES
     """Largest prompt; at least the gateway's body limit."""
 

@@ -4,7 +4,8 @@ What an endpoint says of a refusal is not passed on: it may quote the prompt, or
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointsman.chassis.config import Secret
+from pointsman.chassis.retry_after import retry_after_seconds
 from pointsman.errors import PointsmanError, ProviderNonsense, RouterNotReady
 from pointsman.routers.embedding import EmbedderSettings
 from pointsman.routers.embeddings_body import (
@@ -221,19 +223,8 @@ def _refusal(response: aiohttp.ClientResponse) -> _Unanswered:
     elif status >= 500:
         outcome = "failed"
     said = f"it answers with status {status}{remedy}"
-    return _Unanswered(outcome, said, status=status, wait=retry_after_seconds(response.headers))
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """Returns how long an endpoint asks to be left alone; 0 where it does not say, or as a date."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        if 0.0 <= seconds < float("inf"):
-            return seconds
-    return 0.0
+    wait = retry_after_seconds(response.headers, time.time()) or 0.0
+    return _Unanswered(outcome, said, status=status, wait=wait)
 
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

@@ -35,6 +35,13 @@ class ScorerMetrics:
             buckets=STAGE_BUCKETS_SECONDS,
             registry=registry,
         )
+        self.cache_lookups = Counter(
+            "pointsman_scorer_cache_lookups_total",
+            "Prompts to score by where the win rate was: kept, being predicted already (shared), or"
+            " predicted now.",
+            ["outcome"],
+            registry=registry,
+        )
         self.queue_depth = Gauge(
             "pointsman_scorer_queue_depth", "Prompts waiting for a worker.", registry=registry
         )

@@ -8,6 +8,7 @@ from pointsman.chassis.lifecycle import announce
 from pointsman.chassis.metrics import metrics_server, new_registry
 from pointsman.chassis.ports import reachable
 from pointsman.scorer.v1 import scorer_pb2, scorer_pb2_grpc
+from services.scorer.cache import WinRateCache
 from services.scorer.config import METRICS_PORT_VARIABLE, PORT_VARIABLE, ScorerSettings
 from services.scorer.embedders import beside, open_embedders
 from services.scorer.metrics import ScorerMetrics
@@ -44,7 +45,8 @@ async def serve(settings: ScorerSettings, environ: Mapping[str, str], stop: asyn
     ):
         async with open_embedders(settings.routers, environ, metrics) as embedders:
             routers = RouterTable(settings.routers, metrics, embedders)
-            servicer = ScorerServicer(routers, pool, metrics)
+            cache = WinRateCache(settings.cache_entries, metrics.cache_lookups)
+            servicer = ScorerServicer(routers, pool, cache, metrics)
             async with grpc_server(
                 settings,
                 settings.port,

@@ -17,6 +17,7 @@ from pointsman.routers.base import EmbeddingRouter
 from pointsman.routers.registry import LoadedRouter
 from pointsman.scorer.v1 import scorer_pb2 as pb
 from pointsman.scorer.v1 import scorer_pb2_grpc
+from services.scorer.cache import WinRateCache
 from services.scorer.metrics import ScorerMetrics
 from services.scorer.routers import RouterTable, percentile
 from services.scorer.workers import InferencePool, Timed
@@ -31,16 +32,23 @@ _NO_LIMIT: AbstractAsyncContextManager[None] = nullcontext()
 class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
     """Answers Score, ScoreBatch and ListRouters."""
 
-    def __init__(self, routers: RouterTable, pool: InferencePool, metrics: ScorerMetrics) -> None:
+    def __init__(
+        self,
+        routers: RouterTable,
+        pool: InferencePool,
+        cache: WinRateCache,
+        metrics: ScorerMetrics,
+    ) -> None:
         self._routers = routers
         self._pool = pool
+        self._cache = cache
         self._metrics = metrics
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Scores one prompt."""
         async with self._counted(request.router, context):
             router = self._routers[request.router]
-            timed = await self._win_rate(router, request.prompt, context)
+            timed, cached = await self._win_rate(router, request.prompt, context)
             return pb.ScoreResponse(
                 strong_win_rate=timed.value,
                 router=router.name,
@@ -48,6 +56,7 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
                 percentile=percentile(router, timed.value),
                 queue_seconds=timed.queue_seconds,
                 inference_seconds=timed.inference_seconds,
+                cached=cached,
             )
 
     async def ScoreBatch(
@@ -87,12 +96,13 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
 
         async def lane() -> None:
             for index, prompt in numbered:  # shared: each lane takes the next prompt
-                timed = await self._win_rate(router, prompt, context, inferring)
+                timed, cached = await self._win_rate(router, prompt, context, inferring)
                 results[index] = pb.PromptWinRate(
                     strong_win_rate=timed.value,
                     percentile=percentile(router, timed.value),
                     queue_seconds=timed.queue_seconds,
                     inference_seconds=timed.inference_seconds,
+                    cached=cached,
                 )
 
         try:
@@ -108,6 +118,27 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
         prompt: str,
         context: Context,
         inferring: AbstractAsyncContextManager[object] = _NO_LIMIT,
+    ) -> tuple[Timed[float], bool]:
+        """Returns a prompt's win rate, and whether it came from the cache."""
+
+        async def predict() -> Timed[float]:
+            return await self._predicted(router, prompt, context, inferring)
+
+        if router.cacheable:
+            timed, cached = await self._cache.win_rate(
+                router.name, router.revision, prompt, predict
+            )
+        else:
+            timed, cached = await predict(), False
+        self._metrics.strong_win_rate.labels(router.name).observe(timed.value)
+        return timed, cached
+
+    async def _predicted(
+        self,
+        router: LoadedRouter,
+        prompt: str,
+        context: Context,
+        inferring: AbstractAsyncContextManager[object],
     ) -> Timed[float]:
         infer = partial(router.router.strong_win_rates, [prompt])
         client = self._routers.embedder(router.name)
@@ -118,7 +149,6 @@ class ScorerServicer(scorer_pb2_grpc.ScorerServiceServicer):
             timed = await self._pool.run(lambda: float(infer()[0]))
         if not 0.0 <= timed.value <= 1.0:  # another team's router; NaN fails here too
             raise ValueError(f"router {router.name} returned {timed.value}, not a rate in [0, 1]")
-        self._metrics.strong_win_rate.labels(router.name).observe(timed.value)
         return timed
 
     @asynccontextmanager

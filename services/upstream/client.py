@@ -1,15 +1,14 @@
 """One call to one provider: bytes there, bytes back, over one pooled session.
 
-What a client may be told comes back as an `Answer` or as messages of a stream, failures too; an
-exception here is a fault of ours. Retries and failover, when they come, wrap these two methods.
+What became of it comes back as a `Reply`, failures too; an exception here is a fault of ours. Every
+wait has a limit: connecting, the first token, the pause between two pieces, the whole.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
 
@@ -19,26 +18,18 @@ from pointsman.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from pointsman.upstream.v1 import upstream_pb2 as pb
+from pointsman.models_file import ProviderSettings
 from services.upstream import provider_errors
+from services.upstream.call import AnswerStream, Call, Reply
 from services.upstream.models import Endpoint
-from services.upstream.sse import DONE, AnswerReader, usage_of
+from services.upstream.reading import late, let_it_end, limit, name, pieces
+from services.upstream.sse import DONE, AnswerReader, read_whole
 
 logger = logging.getLogger(__name__)
 
-_LINGER_SECONDS = 0.1
-"""After `[DONE]` a provider has so long to end the body; then its connection is not kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer for the client, an error too."""
-
-    status: int
-    body: bytes
-    attempt: pb.Attempt
-    headers: dict[str, str] = field(default_factory=dict)
-    usage: pb.Usage | None = None
+_MOST_HELD_BYTES = 1024 * 1024
+"""What comes before the first token is held back, so that another provider may still answer: but
+not more than this."""
 
 
 class ProviderClient:
@@ -47,7 +38,7 @@ class ProviderClient:
     Args:
         session: Its timeouts are overruled by each endpoint's; `auto_decompress` is on.
         answer_limit_bytes: The largest whole answer.
-        clock: Monotonic seconds.
+        clock: Monotonic seconds, for what is reported; limits are the event loop's.
     """
 
     def __init__(
@@ -60,92 +51,132 @@ class ProviderClient:
         self._limit = answer_limit_bytes
         self._clock = clock
 
-    async def complete(self, endpoint: Endpoint, body: bytes) -> Answer:
-        """Returns the provider's whole answer, or what the client is told instead."""
-        call = _Call(endpoint, self._clock)
+    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
+        """Returns the provider's whole answer, or why there is none."""
+        call = Call(endpoint, self._clock)
         try:
-            with _as_provider_errors(endpoint):
-                async with self._post(endpoint, body) as response:
-                    call.headers_came(response.status)
-                    data = await self._read(response)
-                    if not response.ok:
-                        status, headers, data = _refusal(response, data, endpoint)
-                        return Answer(status, data, call.end(), headers)
-                    _expect(response)
-                    usage = usage_of(data)
-                    return Answer(response.status, data, call.end(), _relayed(response), usage)
+            async with (
+                limit("total", endpoint, endpoint.settings.total_timeout_seconds),
+                self._post(endpoint, body) as response,
+            ):
+                call.headers_came(response)
+                data = await self._read(response)
+                if not response.ok:
+                    return call.refused(data)
+                _expect(response)
+                call.read = read_whole(data)
+                if call.read.is_error:
+                    return call.reported_an_error(data)
+                return call.answered(data)
         except ProviderError as error:
-            status, attempt = call.fail(error)
-            return Answer(status, provider_errors.body_for(error), attempt)
+            return call.failed(error)
 
     async def stream(
-        self, endpoint: Endpoint, body: bytes, *, hide_usage: bool
-    ) -> AsyncGenerator[pb.StreamCompleteResponse, None]:
-        """Yields a head and, if its status is 200, frames and a tail."""
-        call = _Call(endpoint, self._clock)
-        reader = AnswerReader(hide_usage=hide_usage)
-        begun = False
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        hide_usage: bool,
+        choices: int = 1,
+        hold_back: bool = False,
+    ) -> Reply:
+        """Returns a streamed answer once its first token is in hand, or why there is none.
+
+        Args:
+            endpoint: Whom to ask.
+            body: What to ask.
+            hide_usage: True if the client did not ask for the usage chunk that we asked for.
+            choices: How many answers were asked for.
+            hold_back: True to wait for the whole answer, so that one which breaks off is a failure
+                like any other.
+        """
+        call = Call(endpoint, self._clock, repeatable=hold_back)
+        call.read = reader = AnswerReader(hide_usage=hide_usage, choices=choices)
+        budget, seconds = _until_first_token(endpoint.settings)
         try:
-            with _as_provider_errors(endpoint):
-                async with self._post(endpoint, body) as response:
-                    call.headers_came(response.status)
-                    if not response.ok:
-                        data = await self._read(response)
-                        status, headers, data = _refusal(response, data, endpoint)
-                        yield _head(call.end(), status, data, headers)
-                        return
-                    _expect(response, "text/event-stream")
-                    begun = True
-                    yield _head(call.so_far(), 200, b"", _relayed(response))
-                    async with aclosing(self._frames(response, reader)) as parts:
-                        async for frames in parts:
-                            yield pb.StreamCompleteResponse(frames=frames)
-            yield _tail(call.end(), reader, error=b"")
+            async with limit(budget, endpoint, seconds) as until:
+                frames = self._frames(call, reader, body, until, hold_back)
+                first = await anext(frames)
+        except _Refused as refused:
+            return call.refused(refused.body)
         except ProviderError as error:
-            status, attempt = call.fail(error)
-            told = provider_errors.body_for(error)
-            if begun:
-                yield _tail(attempt, reader, error=_told(reader, endpoint) or told)
-            else:
-                yield _head(attempt, status, told, {})
+            if reader.reported is not None:
+                return call.reported_an_error(reader.reported)
+            return call.failed(error)
+        return call.began(AnswerStream(call, first, frames))
 
     async def _frames(
-        self, response: aiohttp.ClientResponse, reader: AnswerReader
+        self,
+        call: Call,
+        reader: AnswerReader,
+        body: bytes,
+        first_token: asyncio.Timeout,
+        hold_back: bool,
     ) -> AsyncGenerator[bytes, None]:
-        async for data in response.content.iter_any():
-            if frames := reader.feed(data):
-                yield frames
-            if reader.failure is not None:
-                raise reader.failure
-            if reader.done:
-                await _let_it_end(response)
-                return
-        if not reader.finished:
-            raise ProviderUnavailable("The model's provider ended the answer too early.")
-        reader.done = True
-        yield DONE
+        """Yields what the client gets: first all up to the first token, then as it comes."""
+        endpoint = call.endpoint
+        total_by = asyncio.get_running_loop().time() + endpoint.settings.total_timeout_seconds
+        held = bytearray()
+        async with self._post(endpoint, body) as response:
+            call.headers_came(response)
+            if not response.ok:
+                raise _Refused(await self._read(response))
+            _expect(response, "text/event-stream")
+            async for data in pieces(response, endpoint, reader, total_by):
+                held += reader.feed(data)
+                if reader.begun and not call.first_token_seconds:
+                    call.first_token_came()
+                    if not call.is_shown:
+                        first_token.reschedule(None)
+                if held and (call.is_shown or self._may_show(reader, len(held), hold_back)):
+                    call.is_shown = True
+                    yield bytes(held)
+                    held.clear()
+                if reader.failure is not None:
+                    raise reader.failure
+                if reader.done:
+                    await let_it_end(response)
+                    return
+            if not reader.finished:
+                raise ProviderUnavailable("The model's provider ended the answer too early.")
+            reader.done = True
+            yield bytes(held) + DONE
 
-    def _post(
-        self, endpoint: Endpoint, body: bytes
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    def _may_show(self, reader: AnswerReader, held_bytes: int, hold_back: bool) -> bool:
+        """Returns whether the client may see what is held: from then on nobody else can answer."""
+        if hold_back:
+            if held_bytes > self._limit:
+                raise ProviderNonsense(f"The model's answer is over {self._limit} bytes.")
+            return reader.done
+        return (reader.begun and reader.failure is None) or held_bytes > _MOST_HELD_BYTES
+
+    @asynccontextmanager
+    async def _post(self, endpoint: Endpoint, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+        with _as_provider_errors(endpoint):
+            try:
+                response = await self._posted(endpoint, body)
+            except (aiohttp.ClientConnectionResetError, aiohttp.ClientOSError) as error:
+                if not _was_not_written(error):
+                    raise
+                response = await self._posted(endpoint, body)
+            async with response:
+                yield response
+
+    async def _posted(self, endpoint: Endpoint, body: bytes) -> aiohttp.ClientResponse:
         settings = endpoint.settings
         headers = {
             "content-type": "application/json",
             "accept-encoding": "identity",  # a compressing provider would hold chunks back
             **settings.headers,
+            **await endpoint.authenticate(),
         }
-        if key := endpoint.key.reveal():
-            headers["authorization"] = f"Bearer {key}"
-        timeout = aiohttp.ClientTimeout(
-            total=None,
-            sock_connect=settings.connect_timeout_seconds,
-            sock_read=settings.read_timeout_seconds,
-        )
-        return self._session.post(
+        return await self._session.post(
             endpoint.url,
             data=body,
             headers=headers,
-            timeout=timeout,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_timeout_seconds
+            ),
             proxy=endpoint.proxy,
             allow_redirects=False,
         )
@@ -159,60 +190,42 @@ class ProviderClient:
         return bytes(parts)
 
 
-class _Call:
-    """Times one call and writes its record."""
+class _Refused(Exception):
+    """A stream was answered with a status of 400 or more."""
 
-    def __init__(self, endpoint: Endpoint, clock: Callable[[], float]) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
-        self._started_at = clock()
-        self._attempt = pb.Attempt(model=endpoint.model, provider=endpoint.provider)
+    def __init__(self, body: bytes) -> None:
+        self.body = body
 
-    def headers_came(self, status: int) -> None:
-        self._attempt.status = status
-        self._attempt.headers_seconds = self._clock() - self._started_at
-        if status in (401, 403):
-            logger.error(
-                "provider refuses the key",
-                extra={"provider": self._endpoint.provider, "status": status},
-            )
 
-    def so_far(self) -> pb.Attempt:
-        self._attempt.outcome = pb.ATTEMPT_OUTCOME_STREAMING
-        self._attempt.seconds = self._clock() - self._started_at
-        return self._attempt
+def _until_first_token(settings: ProviderSettings) -> tuple[str, float]:
+    """Returns the limit that passes first until a stream has begun, and its seconds."""
+    if settings.total_timeout_seconds < settings.first_token_timeout_seconds:
+        return "total", settings.total_timeout_seconds
+    return "first_token", settings.first_token_timeout_seconds
 
-    def end(self) -> pb.Attempt:
-        self._attempt.outcome = provider_errors.outcome_of(self._attempt.status)
-        self._attempt.seconds = self._clock() - self._started_at
-        return self._attempt
 
-    def fail(self, error: ProviderError) -> tuple[int, pb.Attempt]:
-        status, self._attempt.outcome = provider_errors.STATUS_BY_KIND[error.kind]
-        self._attempt.seconds = self._clock() - self._started_at
-        return status, self._attempt
+def _was_not_written(error: Exception) -> bool:
+    """Returns whether a kept connection was gone before the request was written to it.
+
+    Then nobody has read it, and that says nothing of the provider.
+    """
+    gone = aiohttp.ClientConnectionResetError
+    return isinstance(error, gone) or isinstance(error.__cause__, gone)
 
 
 @contextmanager
 def _as_provider_errors(endpoint: Endpoint) -> Iterator[None]:
-    name = f"The provider {endpoint.provider} of model {endpoint.model}"
     try:
         yield
     except TimeoutError as error:  # aiohttp's time-outs are ClientErrors too: this comes first
-        raise ProviderTimeout(f"{name} did not answer in time.") from error
+        raise ProviderTimeout(late(endpoint), budget="connect") from error
     except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last: a host that is none
         # Not repr, which has the request's headers; and what a provider says may quote the key.
         said = provider_errors.without_key(f"{type(error).__name__}: {error}".encode(), endpoint)
         logger.warning(
             "provider failed", extra={"provider": endpoint.provider, "error": said.decode()}
         )
-        raise ProviderUnavailable(f"{name} could not be reached, or hung up.") from error
-
-
-def _refusal(
-    response: aiohttp.ClientResponse, body: bytes, endpoint: Endpoint
-) -> tuple[int, dict[str, str], bytes]:
-    return provider_errors.refusal(response.status, _relayed(response), body, endpoint)
+        raise ProviderUnavailable(f"{name(endpoint)} could not be reached, or hung up.") from error
 
 
 def _expect(response: aiohttp.ClientResponse, content_type: str | None = None) -> None:
@@ -222,48 +235,3 @@ def _expect(response: aiohttp.ClientResponse, content_type: str | None = None) -
             f"The model's provider answered {response.status} with {response.content_type}"
             + (f" where {content_type} was asked for." if content_type else ".")
         )
-
-
-def _told(reader: AnswerReader, endpoint: Endpoint) -> bytes | None:
-    """Returns what the provider itself said of its failure, if it did."""
-    if reader.reported is None:
-        return None
-    shaped = provider_errors.in_openai_shape(502, reader.reported)
-    return provider_errors.without_key(shaped, endpoint)
-
-
-async def _let_it_end(response: aiohttp.ClientResponse) -> None:
-    try:
-        async with asyncio.timeout(_LINGER_SECONDS):
-            async for _ in response.content.iter_any():
-                pass
-    except (TimeoutError, aiohttp.ClientError):
-        response.close()
-
-
-def _relayed(response: aiohttp.ClientResponse) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in ((n.lower(), v) for n, v in response.headers.items())
-        if (
-            name in provider_errors.RELAYED_HEADERS
-            or name.startswith(provider_errors.RELAYED_PREFIX)
-        )
-        and value.isascii()
-        and value.isprintable()
-    }
-
-
-def _head(
-    attempt: pb.Attempt, status: int, body: bytes, headers: dict[str, str]
-) -> pb.StreamCompleteResponse:
-    head = pb.StreamHead(
-        status=status, body=body, headers=headers, model=attempt.model, attempts=[attempt]
-    )
-    return pb.StreamCompleteResponse(head=head)
-
-
-def _tail(attempt: pb.Attempt, reader: AnswerReader, *, error: bytes) -> pb.StreamCompleteResponse:
-    complete = reader.done and not error
-    tail = pb.StreamTail(complete=complete, error=error, usage=reader.usage, attempts=[attempt])
-    return pb.StreamCompleteResponse(tail=tail)

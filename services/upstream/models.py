@@ -1,31 +1,59 @@
 """The models that can be asked for: the models file, with its keys and proxies looked up."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pointsman.chassis.proxies import proxy_for
 from pointsman.errors import ConfigError, UnknownModel
-from pointsman.models_file import ModelSettings, ModelsFile, ProviderSettings, read_models_file
+from pointsman.models_file import (
+    EndpointSettings,
+    ModelSettings,
+    ModelsFile,
+    ProviderSettings,
+    read_models_file,
+)
 from pointsman.routing import quote
+from pointsman.upstream.v1 import upstream_pb2 as pb
+from services.upstream.authentication import Authentication, authentication, chat_url
 
 DEMO_SOURCE = "the built-in demo models"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A model at its provider, ready to be called. `repr` shows no key."""
+    """One place where a model is served, ready to be called. `repr` shows no key."""
 
     model: str
     """The configured name."""
     provider: str
     provider_model: str
     """What the provider calls it."""
+    label: str
+    """What tells it from the model's other endpoints, in metrics."""
     url: str
     proxy: str | None
     """URL of the HTTP proxy on the way there, if there is one."""
     settings: ProviderSettings
-    prices: ModelSettings
+    weight: float
     key: "Key"
+    authenticate: Authentication
+    """Returns the headers that sign a request in; shared by a provider's endpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that can be asked for."""
+
+    name: str
+    settings: ModelSettings
+    endpoints: tuple[Endpoint, ...]
+    """At least one."""
+
+    @property
+    def fallbacks(self) -> Sequence[str]:
+        """Returns the models to ask when this one does not answer."""
+        return self.settings.fallbacks
 
 
 class Key:
@@ -49,35 +77,57 @@ class Catalogue:
 
     Attributes:
         source: Where they are configured, for messages to the operator.
+        reliability: What is done about providers that fail.
     """
 
     def __init__(self, file: ModelsFile, source: str, environ: Mapping[str, str]) -> None:
         self.source = source
-        self._endpoints = {
-            name: _endpoint(name, model, file, source, environ)
+        self.reliability = file.reliability
+        used = {place.provider for model in file.models.values() for place in model.served_at()}
+        self._providers = {
+            name: _Provider(name, provider, source, environ)
+            for name, provider in file.providers.items()
+            if name in used
+        }
+        self._models = {
+            name: _model(name, model, self._providers, environ)
             for name, model in file.models.items()
         }
 
-    def __getitem__(self, name: str) -> Endpoint:
-        """Returns the endpoint of a model.
+    def __getitem__(self, name: str) -> Model:
+        """Returns a model.
 
         Raises:
             UnknownModel: No such model; lists those there are.
         """
         try:
-            return self._endpoints[name]
+            return self._models[name]
         except KeyError:
             raise UnknownModel(
-                f"no model is called {quote(name)}; there are: {', '.join(self._endpoints)}"
+                f"no model is called {quote(name)}; there are: {', '.join(self._models)}"
             ) from None
 
     def label(self, name: str) -> str:
         """Returns the name as a metric label: only configured names, everything else is `other`."""
-        return name if name in self._endpoints else "other"
+        return name if name in self._models else "other"
 
-    def endpoints(self) -> list[Endpoint]:
+    def endpoint_label(self, attempt: pb.Attempt) -> str:
+        """Returns what tells the endpoint of a call from the model's others, in metrics."""
+        return next(
+            endpoint.label
+            for endpoint in self._models[attempt.model].endpoints
+            if endpoint.provider == attempt.provider
+            and endpoint.provider_model == attempt.provider_model
+        )
+
+    def models(self) -> list[Model]:
         """Returns every model, in the order of the file."""
-        return list(self._endpoints.values())
+        return list(self._models.values())
+
+    async def close(self) -> None:
+        """Closes what signs in at providers."""
+        for provider in self._providers.values():
+            await provider.authentication.close()
 
 
 def load_catalogue(
@@ -94,10 +144,11 @@ def load_catalogue(
 
 
 def _demo_models(base_url: str) -> ModelsFile:
-    def model(name: str, *, price: float) -> ModelSettings:
+    def model(name: str, *, fallback: str, price: float) -> ModelSettings:
         return ModelSettings(
             provider="demo",
             model=name,
+            fallbacks=[fallback],
             input_price_per_million=price,
             output_price_per_million=4 * price,
             context_window_tokens=128_000,
@@ -105,28 +156,64 @@ def _demo_models(base_url: str) -> ModelsFile:
 
     return ModelsFile(
         providers={"demo": ProviderSettings(base_url=base_url)},
-        models={"strong": model("demo-strong", price=2.5), "weak": model("demo-weak", price=0.15)},
+        models={
+            "strong": model("demo-strong", fallback="weak", price=2.5),
+            "weak": model("demo-weak", fallback="strong", price=0.15),
+        },
     )
 
 
-def _endpoint(
-    name: str, model: ModelSettings, file: ModelsFile, source: str, environ: Mapping[str, str]
-) -> Endpoint:
-    provider = file.providers[model.provider]
-    key = environ.get(provider.api_key_env, "").strip() if provider.api_key_env else None
-    if key == "":
-        raise ConfigError(
-            f"{source}: provider {model.provider} reads its key from {provider.api_key_env}, which "
-            f"is not set; export {provider.api_key_env}=..., or remove api_key_env"
+class _Provider:
+    """A provider with its key looked up."""
+
+    def __init__(
+        self, name: str, settings: ProviderSettings, source: str, environ: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.key = Key(_key(name, settings.api_key_env, source, environ))
+        self.authentication = authentication(name, settings, self.key.reveal(), source)
+
+
+def _model(
+    name: str,
+    settings: ModelSettings,
+    providers: Mapping[str, _Provider],
+    environ: Mapping[str, str],
+) -> Model:
+    places = settings.served_at()
+    of_provider = Counter(place.provider for place in places)
+
+    def endpoint(place: EndpointSettings) -> Endpoint:
+        provider = providers[place.provider]
+        provider_model = place.model or name
+        is_only = of_provider[place.provider] == 1
+        url = chat_url(provider.settings, provider_model)
+        return Endpoint(
+            model=name,
+            provider=provider.name,
+            provider_model=provider_model,
+            label=provider.name if is_only else f"{provider.name}/{provider_model}",
+            url=url,
+            proxy=proxy_for(url, environ),
+            settings=provider.settings,
+            weight=place.weight,
+            key=provider.key,
+            authenticate=provider.authentication,
         )
-    url = provider.base_url.rstrip("/") + "/chat/completions"
-    return Endpoint(
-        model=name,
-        provider=model.provider,
-        provider_model=model.model or name,
-        url=url,
-        proxy=proxy_for(url, environ),
-        settings=provider,
-        prices=model,
-        key=Key(key),
-    )
+
+    return Model(name=name, settings=settings, endpoints=tuple(map(endpoint, places)))
+
+
+def _key(
+    provider: str, variable: str | None, source: str, environ: Mapping[str, str]
+) -> str | None:
+    if variable is None:
+        return None
+    key = environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(
+            f"{source}: provider {provider} reads its key from {variable}, which is not set; "
+            f"export {variable}=..., or remove api_key_env"
+        )
+    return key

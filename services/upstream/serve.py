@@ -1,6 +1,10 @@
 """The upstream put together: opened in order, closed in reverse."""
 
 import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 
@@ -12,6 +16,7 @@ from pointsman.chassis.ports import reachable
 from pointsman.upstream.v1 import upstream_pb2, upstream_pb2_grpc
 from services.upstream.client import ProviderClient
 from services.upstream.config import METRICS_PORT_VARIABLE, PORT_VARIABLE, UpstreamSettings
+from services.upstream.failover import Failover
 from services.upstream.metrics import UpstreamMetrics
 from services.upstream.models import Catalogue
 from services.upstream.servicer import UpstreamServicer
@@ -27,15 +32,22 @@ async def serve(settings: UpstreamSettings, catalogue: Catalogue, stop: asyncio.
     """
     registry = new_registry()
     metrics = UpstreamMetrics(registry)
-    for endpoint in catalogue.endpoints():
-        metrics.show_prices(endpoint.model, endpoint.prices)
+    for model in catalogue.models():
+        metrics.show_prices(model.name, model.settings)
+    failover = Failover(
+        catalogue,
+        metrics,
+        clock=time.perf_counter,
+        sleep=asyncio.sleep,
+        chance=random.Random(),
+    )
+    metrics.show_endpoints(failover.gauges)
     with metrics_server(
         registry, settings.metrics_host, settings.metrics_port, setting=METRICS_PORT_VARIABLE
     ) as metrics_port:
-        async with _session() as session:
-            servicer = UpstreamServicer(
-                catalogue, ProviderClient(session, settings.body_limit_bytes), metrics
-            )
+        async with _session() as session, _closed_at_the_end(catalogue):
+            client = ProviderClient(session, settings.body_limit_bytes)
+            servicer = UpstreamServicer(catalogue, client, failover, metrics)
             async with grpc_server(
                 settings,
                 settings.port,
@@ -54,6 +66,14 @@ async def serve(settings: UpstreamSettings, catalogue: Catalogue, stop: asyncio.
                 )
                 await stop.wait()
                 await server.drain(settings.drain_delay_seconds, settings.grace_seconds)
+
+
+@asynccontextmanager
+async def _closed_at_the_end(catalogue: Catalogue) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await catalogue.close()
 
 
 def _session() -> aiohttp.ClientSession:

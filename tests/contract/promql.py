@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
 
 from pointsman.chassis.metrics import new_registry
 from services.gateway.metrics import GatewayMetrics
@@ -47,14 +47,18 @@ def wrong_labels(expr: str, known: dict[str, set[str]]) -> set[str]:
 def known_metrics(recorded: Iterable[dict[str, Any]]) -> dict[str, set[str]]:
     """Returns every series' name → its labels: what services export, and recording rules make."""
     known = {name: set(labels) for name, labels in _BUILT_IN.items()}
-    for family in new_registry().collect():
+    registry = new_registry()
+    upstream = UpstreamMetrics(registry)
+    upstream.show_endpoints(lambda: iter([("model", "provider", 0.0, 0.0, 0.0)]))
+    for family in registry.collect():
         for sample in family.samples:
             known[sample.name] = {*sample.labels, *OF_TARGETS}
-    for instruments in (GatewayMetrics, ScorerMetrics, UpstreamMetrics):
-        for metric in vars(instruments(CollectorRegistry())).values():
-            for suffix in _SUFFIXES[metric._type]:
-                own = {"le"} if suffix == "_bucket" else set()
-                known[metric._name + suffix] = {*metric._labelnames, *own, *OF_TARGETS}
+    for instruments in (GatewayMetrics(registry), ScorerMetrics(registry), upstream):
+        for metric in vars(instruments).values():
+            if isinstance(metric, MetricWrapperBase):
+                for suffix in _SUFFIXES[metric._type]:
+                    own = {"le"} if suffix == "_bucket" else set()
+                    known[metric._name + suffix] = {*metric._labelnames, *own, *OF_TARGETS}
     for rule in recorded:
         groupings = _GROUPING.findall(rule["expr"])
         kept = {label.strip() for labels in groupings for label in labels.split(",")}

@@ -147,8 +147,9 @@ def test_images_run_without_rights_on_a_pinned_base(path: Path) -> None:
     assert f'image.version="{VERSION}"' in text
     assert f'CMD ["python", "-m", "services.{service}", "--healthcheck"]' in text
     assert text.endswith(f'\nCMD ["python", "-m", "services.{service}"]\n')
-    (extra,) = re.findall(r"'\.\[(\w+)\]'", text)
-    assert extra == {"demo_provider": "gateway"}.get(service, service)
+    (extra,) = re.findall(r"'\.\[([\w,]+)\]'", text)
+    others = {"demo_provider": "gateway", "upstream": "upstream,azure"}
+    assert extra == others.get(service, service)
     assert not re.search("torch|apt-get", text)
     # Bundles are what makes the scorer's image big.
     assert ("rm -r pointsman/bundles" in text) == (service != "scorer")

@@ -38,7 +38,7 @@ def test_the_files_are_what_the_definitions_make() -> None:
     assert {path: path.read_text() for path in FOLDER.glob("*.json")} == made, (
         "run python -m deploy.grafana.make_dashboards"
     )
-    assert set(DASHBOARDS) == {"traffic", "routing", "providers", "scorer"}
+    assert set(DASHBOARDS) == {"traffic", "routing", "providers", "failover", "scorer"}
 
 
 def test_provisioning_points_at_the_dashboards_and_at_their_data_source() -> None:

@@ -54,7 +54,7 @@ def test_models_files_load_as_they_stand(tmp_path: Path, text: str) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(text)
     catalogue = load_catalogue(str(path), "http://unused", {"OPENAI_API_KEY": "sk-1"})
-    assert [endpoint.model for endpoint in catalogue.endpoints()] == ["strong", "weak"]
+    assert [model.name for model in catalogue.models()] == ["strong", "weak"]
     assert len(text.splitlines()) <= 6
 
 

@@ -94,9 +94,17 @@ class RunningCluster:
         return (self.folder / f"{service}.log").read_text()
 
 
+PATIENT = {
+    "retries": {"max_retries": 0},
+    "breaker": {"consecutive_failures": 1_000_000, "unauthorized_seconds": 0.000_001},
+}
+"""Nothing is tried twice and no breaker opens: for tests that share a cluster."""
+
+
 def models_of(url: str, **provider: Any) -> Json:
-    """Returns a models file whose strong and weak model live at one provider."""
+    """Returns a models file whose strong and weak model live at one provider, without fallbacks."""
     return {
+        "reliability": PATIENT,
         "providers": {"fake": {"base_url": url, **provider}},
         "models": {
             "strong": {"provider": "fake", "model": "fake-strong", "context_window_tokens": 1000},

@@ -178,14 +178,19 @@ def gated_stream() -> Behaviour:
     return answer
 
 
-def raw_stream(*pieces: bytes, cut: bool) -> Behaviour:
-    """Sends bytes as they are; then hangs up once released (`cut`) or ends the body properly."""
+def raw_stream(*pieces: bytes, cut: bool, gated: bool = False) -> Behaviour:
+    """Sends bytes as they are; then hangs up once released (`cut`) or ends the body properly.
+
+    Gated, all but the first piece waits until released too.
+    """
 
     async def answer(
         provider: FakeProvider, request: web.Request, asked: dict[str, Any]
     ) -> web.StreamResponse:
         response = await _begin(request)
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
+            if gated and number == 1:
+                await provider.release.wait()
             await response.write(piece)
         if cut:
             await provider.release.wait()

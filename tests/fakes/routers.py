@@ -12,12 +12,12 @@ from pointsman.routers.base import Router
 class GatedRouter(Router):
     """Blocks in each inference until the test lets it go; both ends are named pipes.
 
+    It names no revision: no win rate of its is kept, and each prompt is an inference.
+
     Args:
         started: Opened for writing, and given a byte, when an inference begins.
         gate: Read until its writer closes it.
     """
-
-    revision = "gated-1"
 
     def __init__(self, started: str, gate: str) -> None:
         self._started = Path(started)

@@ -20,7 +20,7 @@ from aiohttp import web
 from deploy.grafana.check_panels import DASHBOARDS, Span, checked, main
 from tests.conftest import missing
 from tests.fakes.cluster import RunningCluster, cluster
-from tests.fakes.provider import FakeProvider, refuse
+from tests.fakes.provider import FakeProvider, refuse, silent
 
 pytestmark = pytest.mark.integration
 
@@ -143,7 +143,11 @@ async def scraping(
     """A Prometheus that has seen every kind of request twice."""
     folder = tmp_path_factory.mktemp("dashboards")
     heartbeat = Heartbeat()
-    behaviours = {"fake-broken": refuse(503, b"Out of order.")}
+    behaviours = {
+        "fake-broken": refuse(503, b"Out of order."),
+        "fake-limited": refuse(429, b"Too many."),
+        "fake-silent": silent(),
+    }
     async with (
         FakeProvider(behaviours) as provider,
         cluster(
@@ -195,11 +199,19 @@ async def test_every_rule_evaluates_and_nothing_fires(scraping: RunningPrometheu
 @pytest.mark.parametrize(
     ("query", "value"),
     [
-        # Five models in one piece and five as a stream, twice.
-        ('pointsman_gateway_request_seconds_count{outcome="ok", answer="whole"}', 10),
+        # Six models in one piece and five as a stream, twice.
+        ('pointsman_gateway_request_seconds_count{outcome="ok", answer="whole"}', 12),
         ('pointsman_gateway_request_seconds_count{outcome="ok", answer="stream"}', 10),
         ('pointsman_gateway_stage_seconds_count{stage="head"}', 10),
         ('pointsman_gateway_fallbacks_total{reason="scorer_unavailable"}', 0),
+        ('pointsman_gateway_fallbacks_total{reason="throttled"}', 2),
+        ('sum(pointsman_upstream_fallbacks_total{model="limited", to="weak"})', 2),
+        ('sum(pointsman_upstream_timeouts_total{model="silent", budget="total"})', 2),
+        ("sum(pointsman_gateway_refused_total)", 0),
+        # Two answers of 7 and 3 tokens and two streams of 7 and 2, and as many by the weak model.
+        ('pointsman_gateway_cost_dollars_total{router="random"}', 136e-6),
+        ('pointsman_gateway_always_strong_dollars_total{router="random"}', 272e-6),
+        ('count(pointsman_upstream_breaker_state{model="strong"} == 0)', 1),
         ("pointsman_scorer_queue_limit", 256),
         ('pointsman_scorer_golden_within_tolerance{router="mf"}', 1),
         ('pointsman_upstream_token_price_dollars{model="strong", direction="output"}', 8e-6),
@@ -211,7 +223,7 @@ async def test_what_alerts_and_dashboards_read_is_what_happened(
 ) -> None:
     """A panel full of wrong numbers is worse than an empty one."""
     (series,) = (await scraping.get("query", query=query))["result"]
-    assert float(series["value"][1]) == value
+    assert float(series["value"][1]) == pytest.approx(value)
 
 
 async def test_a_query_for_nothing_is_empty_and_a_wrong_one_is_an_error(
@@ -247,26 +259,34 @@ async def _send_every_kind(running: RunningCluster) -> None:
         for model in ("router-mf-p30", "router-random-0", "router-random-1", "strong", "weak")
         for stream in (False, True)
     ]
-    wrong = [{"model": "broken"}, {"model": "router-none-0.5"}, {"model": "nobody"}]
+    wrong = [{"model": name} for name in ("broken", "silent", "router-none-0.5", "nobody")]
 
     async def send(fields: dict[str, Any]) -> int:
         async with running.chat(messages=messages, **fields) as response:
             await response.read()
             return int(response.status)
 
-    statuses = await asyncio.gather(*(send(fields) for fields in [*asked, *wrong]))
-    assert statuses == [*[200] * len(asked), 503, 404, 404]
+    statuses = await asyncio.gather(
+        *(send(fields) for fields in [*asked, {"model": "limited"}, *wrong])
+    )
+    assert statuses == [*[200] * len(asked), 200, 503, 504, 404, 404]
     await running.until_idle()
 
 
 def _models(url: str) -> dict[str, Any]:
     prices = {"input_price_per_million": 2.0, "output_price_per_million": 8.0}
     return {
-        "providers": {"fake": {"base_url": url}},
+        "reliability": {"retries": {"backoff_seconds": 0.0}},
+        "providers": {
+            "fake": {"base_url": url},
+            "hurried": {"base_url": url, "total_timeout_seconds": 0.05},
+        },
         "models": {
             "strong": {"provider": "fake", "model": "fake-strong", **prices},
             "weak": {"provider": "fake", "model": "fake-weak"},
             "broken": {"provider": "fake", "model": "fake-broken"},
+            "limited": {"provider": "fake", "model": "fake-limited", "fallbacks": ["weak"]},
+            "silent": {"provider": "hurried", "model": "fake-silent"},
         },
     }
 

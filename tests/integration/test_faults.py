@@ -231,7 +231,7 @@ async def test_provider_that_reads_too_slowly_is_given_up(
 ) -> None:
     """A provider's own read limit ends the call before the request's does."""
     provider.behaviours["fake-strong"] = silent()
-    models = models_of(provider.url, read_timeout_seconds=0.05)
+    models = models_of(provider.url, total_timeout_seconds=0.05)
     async with cluster(tmp_path, models) as running, running.chat() as response:
         assert response.status == 504
         assert (await response.json())["error"]["code"] == "provider_timeout"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -285,15 +286,22 @@ async def test_second_signal_ends_the_draining(tmp_path: Path) -> None:
         "messages": [{"role": "user", "content": "x"}],
     }
     async with (
-        _all_in_one(environ) as (child, _, url),
+        _all_in_one(environ) as (child, banner, url),
         aiohttp.ClientSession() as http,
-        http.post(f"{url}/v1/chat/completions", json=body) as response,
     ):
-        await response.content.readuntil(b"\n\n")
+        metrics = re.search(r"metrics: (\S+)\)", banner)
+        assert metrics is not None
+        asking = asyncio.ensure_future(http.post(f"{url}/v1/chat/completions", json=body))
+        in_flight = ""
+        while "pointsman_gateway_requests_in_flight 1.0" not in in_flight:
+            async with http.get(metrics[1]) as response:
+                in_flight = await response.text()
         child.send_signal(signal.SIGINT)
         await _until_closed(url)
         child.send_signal(signal.SIGINT)
         assert await child.wait() == 0
+        with pytest.raises(aiohttp.ClientError):
+            await asking
 
 
 async def test_what_all_in_one_prints_works_when_pasted() -> None:

@@ -23,8 +23,8 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 async def mf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningCluster]:
-    """A cluster whose scorer has the shipped bundle."""
-    scorer = {"routers": {"mf": {}}, "workers": 2}
+    """A cluster whose scorer has the shipped bundle and keeps no win rate."""
+    scorer = {"routers": {"mf": {}}, "workers": 2, "cache_entries": 0}
     folder = tmp_path_factory.mktemp("mf")
     async with (
         FakeProvider() as provider,

@@ -302,3 +302,15 @@ async def test_configured_policy_decides_what_is_scored(
         rate = (await running.score.Score(request)).strong_win_rate
         async with running.chat("router-random-0", messages) as response:
             assert float(response.headers["x-pointsman-strong-win-rate"]) == rate
+
+
+async def test_a_prompt_is_scored_once(running: RunningCluster) -> None:
+    """Chats repeat their prompts, and a win rate that is known costs no inference."""
+    request = scorer_pb2.ScoreRequest(router="random", prompt="Asked twice, scored once?")
+    async with running.growth(running.scorer) as grown:
+        first, second = await running.score.Score(request), await running.score.Score(request)
+    assert (first.cached, second.cached) == (False, True)
+    assert first.strong_win_rate == second.strong_win_rate
+    assert second.inference_seconds == 0
+    assert grown['pointsman_scorer_cache_lookups_total{outcome="kept"}'] == 1
+    assert grown['pointsman_scorer_stage_seconds_count{stage="infer"}'] == 1

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.integration
 DONE = b"data: [DONE]\n\n"
 WORD = event(chunk("fake-strong", {"content": "Hi"}))
 STOP = event(chunk("fake-strong", {}, "stop"))
+ERROR = b'data: {"error": {"message": "boom", "type": "t", "param": null, "code": "c"}}\n\n'
 
 
 async def read(running: RunningCluster, **fields: Any) -> list[bytes]:
@@ -112,7 +113,7 @@ async def test_broken_answer_ends_in_an_error_and_never_in_done(
     running: RunningCluster, provider: FakeProvider, pieces: list[bytes], cut: bool
 ) -> None:
     """A truncated answer is never presented as a success."""
-    provider.behaviours["fake-strong"] = raw_stream(*pieces, cut=cut)
+    provider.behaviours["fake-strong"] = raw_stream(*pieces, cut=cut, gated=True)
     async with (
         running.growth(running.gateway) as grown,
         running.chat(stream=True) as response,
@@ -128,11 +129,21 @@ async def test_error_inside_the_providers_stream_reaches_the_client(
     running: RunningCluster, provider: FakeProvider
 ) -> None:
     """The provider knows best what went wrong; nothing follows its word."""
-    error = b'data: {"error": {"message": "boom", "type": "t", "param": null, "code": "c"}}\n\n'
-    provider.behaviours["fake-strong"] = raw_stream(WORD, error, DONE, cut=False)
-    events = await read(running)
-    assert len(events) == 2
-    assert error_of(events)["message"] == "boom"
+    provider.behaviours["fake-strong"] = raw_stream(WORD, ERROR, DONE, cut=False, gated=True)
+    async with running.chat(stream=True) as response:
+        assert await response.content.readuntil(b"\n\n") == WORD
+        provider.release.set()
+        assert error_of([await response.read()])["message"] == "boom"
+
+
+async def test_error_before_the_first_token_is_an_ordinary_http_error(
+    running: RunningCluster, provider: FakeProvider
+) -> None:
+    """The provider began with 200, but nobody has seen that yet."""
+    provider.behaviours["fake-strong"] = raw_stream(ERROR, DONE, cut=False)
+    async with running.chat(stream=True) as response:
+        assert response.status == 502
+        assert (await response.json())["error"]["message"] == "boom"
 
 
 async def test_finished_answer_without_done_is_completed(

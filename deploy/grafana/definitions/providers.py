@@ -1,9 +1,8 @@
-"""Providers: what became of calls to models, how long they took, and what they cost."""
+"""Providers: what became of requests for models, how long they took, and what they cost."""
 
 from deploy.grafana.panels import (
     BLUE,
     GREEN,
-    GREY,
     ORANGE,
     OUTCOMES,
     PAIR,
@@ -18,16 +17,9 @@ from deploy.grafana.panels import (
 )
 
 _HERE = 'model=~"$model"'
-_CALLS = f"rate(pointsman_upstream_requests_total{{{_HERE}}}[$__rate_interval])"
+_REQUESTS = f"rate(pointsman_upstream_requests_total{{{_HERE}}}[$__rate_interval])"
 _TOKENS = f"rate(pointsman_upstream_tokens_total{{{_HERE}}}[$__rate_interval])"
-_PRICES = "pointsman_upstream_token_price_dollars"
-_DOLLARS = (
-    f"3600 * sum by (model) (sum by (model, direction) ({_TOKENS}) "
-    f"* max by (model, direction) ({_PRICES}))"
-)
-_AT_THE_DEAREST = (
-    f"3600 * sum(sum by (direction) ({_TOKENS}) * max by (direction) ({_PRICES}{{{_HERE}}}))"
-)
+_DOLLARS = f"3600 * rate(pointsman_upstream_cost_dollars_total{{{_HERE}}}[$__rate_interval])"
 
 
 def providers() -> Json:
@@ -35,9 +27,13 @@ def providers() -> Json:
     return dashboard(
         uid="pointsman-providers",
         title="Pointsman: providers",
-        description="What became of calls to models, how long they took, and what they cost.",
-        variables=[Variable("model", "Model", _PRICES)],
-        rows=[Row("Now", _NOW), Row("Calls", _OUTCOMES), Row("Tokens and dollars", _MONEY)],
+        description="What became of requests for models, how long they took, and what they cost.",
+        variables=[Variable("model", "Model", "pointsman_upstream_token_price_dollars")],
+        rows=[
+            Row("Now", _NOW),
+            Row("Requests", _OUTCOMES),
+            Row("Tokens and dollars", _MONEY),
+        ],
     )
 
 
@@ -57,77 +53,60 @@ def _latency(title: str, description: str, metric: str, labels: str, quantile: f
 _NOW = (
     Panel(
         kind="stat",
-        title="Calls",
-        description="Calls to models a second.",
-        queries=(Query(f"sum({_CALLS})", "calls"),),
+        title="Requests",
+        description="Requests for models a second.",
+        queries=(Query(f"sum({_REQUESTS})", "requests"),),
         unit="reqps",
-        width=4,
+        width=6,
         height=4,
     ),
     Panel(
         kind="stat",
-        title="Failing calls",
-        description="Of 5 minutes: unavailable, timeout, throttled or unauthorized. "
-        "PointsmanProviderErrors at 5 %.",
+        title="Failing requests",
+        description="Of 5 minutes, after retries and fallbacks: unavailable, timeout, throttled or "
+        "unauthorized. PointsmanProviderErrors at 5 %.",
         queries=(Query(f"pointsman:provider_error_share:rate5m{{{_HERE}}}", "{{model}}"),),
         unit="percentunit",
-        width=8,
+        width=12,
         height=4,
         steps=((None, GREEN), (0.01, ORANGE), (0.05, RED)),
     ),
     Panel(
         kind="stat",
         title="Dollars an hour",
-        description="At the prices of the models file; 0 where it has none.",
+        description="What is billed, estimates too, at the prices of the models file; 0 where it "
+        "has none.",
         queries=(Query(f"sum({_DOLLARS})", "dollars"),),
         unit="currencyUSD",
-        width=4,
+        width=6,
         height=4,
         decimals=3,
-    ),
-    Panel(
-        kind="stat",
-        title="Saved",
-        description="Of what the same tokens would cost if each were the dearest model's.",
-        queries=(Query(f"1 - sum({_DOLLARS}) / ({_AT_THE_DEAREST} > 0)", "saved"),),
-        unit="percentunit",
-        width=4,
-        height=4,
-    ),
-    Panel(
-        kind="stat",
-        title="In flight",
-        description="Calls being answered now, streams too.",
-        queries=(Query("sum(pointsman_upstream_requests_in_flight)", "calls"),),
-        unit="short",
-        width=4,
-        height=4,
     ),
 )
 _OUTCOMES = (
     Panel(
         kind="timeseries",
-        title="Calls by outcome",
-        description="rejected: the request's fault (4xx); throttled: 429; unavailable: 5xx, no "
-        "connection, or nonsense; unauthorized: the operator's key is refused; cancelled: the "
-        "client hung up.",
-        queries=(Query(f"sum by (outcome) ({_CALLS})", "{{outcome}}"),),
+        title="Requests by outcome",
+        description="What clients got, after retries and fallbacks. rejected: the request's fault "
+        "(4xx); throttled: 429; unavailable: 5xx, no connection, or nonsense; unauthorized: the "
+        "operator's key is refused; cancelled: the client hung up.",
+        queries=(Query(f"sum by (outcome) ({_REQUESTS})", "{{outcome}}"),),
         unit="reqps",
         stacked=True,
         colours=OUTCOMES,
     ),
     Panel(
         kind="timeseries",
-        title="Calls by model",
-        description="Calls a second.",
-        queries=(Query(f"sum by (model) ({_CALLS})", "{{model}}"),),
+        title="Requests by model",
+        description="A second, by the model that was asked for.",
+        queries=(Query(f"sum by (model) ({_REQUESTS})", "{{model}}"),),
         unit="reqps",
         stacked=True,
         colours=PAIR,
     ),
     Panel(
         kind="timeseries",
-        title="Share of failing calls",
+        title="Share of failing requests",
         description="By model, over 5 minutes: unavailable, timeout, throttled or unauthorized.",
         queries=(Query(f"pointsman:provider_error_share:rate5m{{{_HERE}}}", "{{model}}"),),
         unit="percentunit",
@@ -135,17 +114,26 @@ _OUTCOMES = (
         colours=PAIR,
     ),
     _latency(
-        "Whole call, median",
-        "Seconds until the end of an answer that went well, streams too.",
+        "Whole answer, median",
+        "Seconds until the end of an answer that went well, streams and retries too, by the model "
+        "that answered.",
         "pointsman_upstream_request_seconds",
         ', outcome="ok"',
         0.5,
     ),
     _latency(
-        "Whole call, p99",
-        "Seconds until the end of an answer that went well, streams too.",
+        "Whole answer, p99",
+        "Seconds until the end of an answer that went well, streams and retries too, by the model "
+        "that answered.",
         "pointsman_upstream_request_seconds",
         ', outcome="ok"',
+        0.99,
+    ),
+    _latency(
+        "First token, p99",
+        "Seconds until the first token of a stream, of one call to a provider.",
+        "pointsman_upstream_first_token_seconds",
+        "",
         0.99,
     ),
     _latency(
@@ -161,7 +149,8 @@ _MONEY = (
     Panel(
         kind="timeseries",
         title="Tokens",
-        description="A second, by the provider's own count; calls that broke off have none.",
+        description="A second, by the provider's own count, or estimated where it gave none. "
+        "Cached input is part of the input, reasoning of the output.",
         queries=(Query(f"sum by (model, direction) ({_TOKENS})", "{{model}}, {{direction}}"),),
         unit="short",
         colours={
@@ -174,8 +163,9 @@ _MONEY = (
     Panel(
         kind="timeseries",
         title="Dollars an hour by model",
-        description="Tokens times the prices of the models file.",
-        queries=(Query(_DOLLARS, "{{model}}"),),
+        description="Everything that is billed, by the model that answered; also answers whose "
+        "client left, and hedged calls that lost.",
+        queries=(Query(f"sum by (model) ({_DOLLARS})", "{{model}}"),),
         unit="currencyUSD",
         stacked=True,
         colours=PAIR,
@@ -183,15 +173,19 @@ _MONEY = (
     ),
     Panel(
         kind="timeseries",
-        title="Dollars an hour and what they would be",
-        description="Beside it, what the same tokens would cost at the dearest model's prices: a "
-        "strong model's answers may be longer or shorter, so this is an estimate.",
+        title="Dollars an hour that are estimated",
+        description="Where a provider gave no usage, tokens are estimated from the text; beside it "
+        "all that is billed.",
         queries=(
-            Query(f"sum({_DOLLARS})", "as routed"),
-            Query(_AT_THE_DEAREST, "all at the dearest model"),
+            Query(
+                "3600 * (sum(rate(pointsman_upstream_cost_dollars_total"
+                f'{{{_HERE}, estimated="true"}}[$__rate_interval])) or vector(0))',
+                "estimated",
+            ),
+            Query(f"sum({_DOLLARS})", "billed"),
         ),
         unit="currencyUSD",
-        colours={"as routed": GREEN, "all at the dearest model": GREY},
+        colours={"estimated": ORANGE, "billed": GREEN},
         decimals=3,
     ),
 )

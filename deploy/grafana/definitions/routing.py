@@ -134,11 +134,13 @@ _CHOICES = (
     ),
     Panel(
         kind="timeseries",
-        title="Fallbacks by reason",
-        description="Decisions a second without a win rate.",
+        title="Decisions without a win rate",
+        description="A second. Answers by another model than was chosen are in the dashboard of "
+        "the providers.",
         queries=(
             Query(
-                "sum by (reason) (rate(pointsman_gateway_fallbacks_total[$__rate_interval]))",
+                "sum by (reason) (rate(pointsman_gateway_fallbacks_total"
+                '{reason="scorer_unavailable"}[$__rate_interval]))',
                 "{{reason}}",
             ),
         ),

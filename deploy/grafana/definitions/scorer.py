@@ -172,6 +172,21 @@ _ROUTERS = (
     ),
     Panel(
         kind="timeseries",
+        title="Where win rates come from",
+        description="Prompts a second. kept: asked before; shared: being predicted already; "
+        "predicted: neither.",
+        queries=(
+            Query(
+                "sum by (outcome) (rate(pointsman_scorer_cache_lookups_total"
+                f"{{{_HERE}}}[$__rate_interval]))",
+                "{{outcome}}",
+            ),
+        ),
+        unit="reqps",
+        stacked=True,
+    ),
+    Panel(
+        kind="timeseries",
         title="Ready",
         description="1 where the router can score, by replica.",
         queries=(

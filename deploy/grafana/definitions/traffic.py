@@ -1,5 +1,6 @@
-"""Traffic and latency: what clients of the gateway see."""
+"""Traffic and latency: what routing saves, and what clients of the gateway see."""
 
+from deploy.grafana.definitions.savings import MONEY
 from deploy.grafana.panels import (
     GREEN,
     ORANGE,
@@ -27,9 +28,10 @@ def traffic() -> Json:
     return dashboard(
         uid="pointsman-traffic",
         title="Pointsman: traffic and latency",
-        description="What clients of the gateway see: requests, outcomes, seconds.",
+        description="What routing saves, and what clients of the gateway see.",
         variables=[Variable("instance", "Gateway", "pointsman_gateway_requests_in_flight")],
         rows=[
+            Row("Money", MONEY),
             Row("Now", _NOW),
             Row("Requests", _TRAFFIC),
             Row("Latency", _LATENCY),
@@ -132,6 +134,48 @@ _TRAFFIC = (
         title="Requests by router",
         description="direct: a model was named; other: no such router; none: never that far.",
         queries=(Query(f"sum by (router) ({_REQUESTS})", "{{router}}"),),
+        unit="reqps",
+        stacked=True,
+    ),
+    Panel(
+        kind="timeseries",
+        title="Refused for overload",
+        description="Requests a second that were answered 503 before their body was read. "
+        "unanswered: too many waited for their answer; delay: requests waited too long on their "
+        "way to the provider. They count as overloaded among the outcomes.",
+        queries=(
+            Query(
+                "sum by (reason) (rate(pointsman_gateway_refused_total"
+                f"{{{_HERE}}}[$__rate_interval]))",
+                "{{reason}}",
+            ),
+        ),
+        unit="reqps",
+        stacked=True,
+        colours={"unanswered": RED, "delay": ORANGE},
+    ),
+    Panel(
+        kind="timeseries",
+        title="Unanswered requests and their limit",
+        description="Whose answer has not begun, by replica. The limit falls while requests wait "
+        "within the cluster.",
+        queries=(
+            Query(f"pointsman_gateway_unanswered{{{_HERE}}}", "{{instance}}"),
+            Query(f"pointsman_gateway_unanswered_limit{{{_HERE}}}", "{{instance}}, limit"),
+        ),
+        unit="short",
+    ),
+    Panel(
+        kind="timeseries",
+        title="Answered by another model",
+        description="Requests a second, by reason; the dashboard of the providers says by which.",
+        queries=(
+            Query(
+                "sum by (reason) (rate(pointsman_gateway_fallbacks_total"
+                f'{{{_HERE}, reason!="scorer_unavailable"}}[$__rate_interval]))',
+                "{{reason}}",
+            ),
+        ),
         unit="reqps",
         stacked=True,
     ),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pointsman/upstream/v1/upstream.proto\x12\x15pointsman.upstream.v1\"K\n\x08\x45nvelope\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\"D\n\x0f\x43ompleteRequest\x12\x31\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1f.pointsman.upstream.v1.Envelope\"\x95\x02\n\x10\x43ompleteResponse\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x45\n\x07headers\x18\x03 \x03(\x0b\x32\x34.pointsman.upstream.v1.CompleteResponse.HeadersEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x1c.pointsman.upstream.v1.Usage\x12\x30\n\x08\x61ttempts\x18\x06 \x03(\x0b\x32\x1e.pointsman.upstream.v1.Attempt\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x15StreamCompleteRequest\x12\x31\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1f.pointsman.upstream.v1.Envelope\"\x98\x01\n\x16StreamCompleteResponse\x12\x31\n\x04head\x18\x01 \x01(\x0b\x32!.pointsman.upstream.v1.StreamHeadH\x00\x12\x10\n\x06\x66rames\x18\x02 \x01(\x0cH\x00\x12\x31\n\x04tail\x18\x03 \x01(\x0b\x32!.pointsman.upstream.v1.StreamTailH\x00\x42\x06\n\x04part\"\xdc\x01\n\nStreamHead\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12?\n\x07headers\x18\x03 \x03(\x0b\x32..pointsman.upstream.v1.StreamHead.HeadersEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x30\n\x08\x61ttempts\x18\x05 \x03(\x0b\x32\x1e.pointsman.upstream.v1.Attempt\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8c\x01\n\nStreamTail\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\x0c\x12+\n\x05usage\x18\x03 \x01(\x0b\x32\x1c.pointsman.upstream.v1.Usage\x12\x30\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32\x1e.pointsman.upstream.v1.Attempt\"4\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\"\x9c\x01\n\x07\x41ttempt\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x36\n\x07outcome\x18\x03 \x01(\x0e\x32%.pointsman.upstream.v1.AttemptOutcome\x12\x0e\n\x06status\x18\x04 \x01(\x05\x12\x17\n\x0fheaders_seconds\x18\x05 \x01(\x01\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"\x13\n\x11ListModelsRequest\"R\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.pointsman.upstream.v1.Model\x12\x0e\n\x06source\x18\x02 \x01(\t\"\x89\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x1f\n\x17input_price_per_million\x18\x03 \x01(\x01\x12 \n\x18output_price_per_million\x18\x04 \x01(\x01\x12\x1d\n\x15\x63ontext_window_tokens\x18\x05 \x01(\x03*\x85\x02\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41TTEMPT_OUTCOME_OK\x10\x01\x12\x1c\n\x18\x41TTEMPT_OUTCOME_REJECTED\x10\x02\x12\x1d\n\x19\x41TTEMPT_OUTCOME_THROTTLED\x10\x03\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNAVAILABLE\x10\x04\x12\x1b\n\x17\x41TTEMPT_OUTCOME_TIMEOUT\x10\x05\x12 \n\x1c\x41TTEMPT_OUTCOME_UNAUTHORIZED\x10\x06\x12\x1d\n\x19\x41TTEMPT_OUTCOME_STREAMING\x10\x07\x32\xc2\x02\n\x0fUpstreamService\x12[\n\x08\x43omplete\x12&.pointsman.upstream.v1.CompleteRequest\x1a\'.pointsman.upstream.v1.CompleteResponse\x12o\n\x0eStreamComplete\x12,.pointsman.upstream.v1.StreamCompleteRequest\x1a-.pointsman.upstream.v1.StreamCompleteResponse0\x01\x12\x61\n\nListModels\x12(.pointsman.upstream.v1.ListModelsRequest\x1a).pointsman.upstream.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pointsman/upstream/v1/upstream.proto\x12\x15pointsman.upstream.v1\"K\n\x08\x45nvelope\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\"D\n\x0f\x43ompleteRequest\x12\x31\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1f.pointsman.upstream.v1.Envelope\"\xe4\x02\n\x10\x43ompleteResponse\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x45\n\x07headers\x18\x03 \x03(\x0b\x32\x34.pointsman.upstream.v1.CompleteResponse.HeadersEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x1c.pointsman.upstream.v1.Usage\x12\x30\n\x08\x61ttempts\x18\x06 \x03(\x0b\x32\x1e.pointsman.upstream.v1.Attempt\x12\x37\n\x08\x66\x61llback\x18\x07 \x01(\x0e\x32%.pointsman.upstream.v1.FallbackReason\x12\x14\n\x0c\x63ost_dollars\x18\x08 \x01(\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x15StreamCompleteRequest\x12\x31\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x1f.pointsman.upstream.v1.Envelope\"\x98\x01\n\x16StreamCompleteResponse\x12\x31\n\x04head\x18\x01 \x01(\x0b\x32!.pointsman.upstream.v1.StreamHeadH\x00\x12\x10\n\x06\x66rames\x18\x02 \x01(\x0cH\x00\x12\x31\n\x04tail\x18\x03 \x01(\x0b\x32!.pointsman.upstream.v1.StreamTailH\x00\x42\x06\n\x04part\"\x95\x02\n\nStreamHead\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12?\n\x07headers\x18\x03 \x03(\x0b\x32..pointsman.upstream.v1.StreamHead.HeadersEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x30\n\x08\x61ttempts\x18\x05 \x03(\x0b\x32\x1e.pointsman.upstream.v1.Attempt\x12\x37\n\x08\x66\x61llback\x18\x06 \x01(\x0e\x32%.pointsman.upstream.v1.FallbackReason\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa2\x01\n\nStreamTail\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\x0c\x12+\n\x05usage\x18\x03 \x01(\x0b\x32\x1c.pointsman.upstream.v1.Usage\x12\x30\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32\x1e.pointsman.upstream.v1.Attempt\x12\x14\n\x0c\x63ost_dollars\x18\x05 \x01(\x01\"~\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\x12\x11\n\testimated\x18\x05 \x01(\x08\"\xb4\x01\n\x07\x41ttempt\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x36\n\x07outcome\x18\x03 \x01(\x0e\x32%.pointsman.upstream.v1.AttemptOutcome\x12\x0e\n\x06status\x18\x04 \x01(\x05\x12\x17\n\x0fheaders_seconds\x18\x05 \x01(\x01\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x16\n\x0eprovider_model\x18\x07 \x01(\t\"\x13\n\x11ListModelsRequest\"R\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.pointsman.upstream.v1.Model\x12\x0e\n\x06source\x18\x02 \x01(\t\"\xd6\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x1f\n\x17input_price_per_million\x18\x03 \x01(\x01\x12 \n\x18output_price_per_million\x18\x04 \x01(\x01\x12\x1d\n\x15\x63ontext_window_tokens\x18\x05 \x01(\x03\x12&\n\x1e\x63\x61\x63hed_input_price_per_million\x18\x06 \x01(\x01\x12#\n\x1breasoning_price_per_million\x18\x07 \x01(\x01*\xdd\x01\n\x0e\x46\x61llbackReason\x12\x1f\n\x1b\x46\x41LLBACK_REASON_UNSPECIFIED\x10\x00\x12(\n$FALLBACK_REASON_PROVIDER_UNAVAILABLE\x10\x01\x12\x1d\n\x19\x46\x41LLBACK_REASON_THROTTLED\x10\x02\x12\x1b\n\x17\x46\x41LLBACK_REASON_TIMEOUT\x10\x03\x12\"\n\x1e\x46\x41LLBACK_REASON_CONTEXT_LENGTH\x10\x04\x12 \n\x1c\x46\x41LLBACK_REASON_BREAKER_OPEN\x10\x05*\xa4\x02\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41TTEMPT_OUTCOME_OK\x10\x01\x12\x1c\n\x18\x41TTEMPT_OUTCOME_REJECTED\x10\x02\x12\x1d\n\x19\x41TTEMPT_OUTCOME_THROTTLED\x10\x03\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNAVAILABLE\x10\x04\x12\x1b\n\x17\x41TTEMPT_OUTCOME_TIMEOUT\x10\x05\x12 \n\x1c\x41TTEMPT_OUTCOME_UNAUTHORIZED\x10\x06\x12\x1d\n\x19\x41TTEMPT_OUTCOME_STREAMING\x10\x07\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x08\x32\xc2\x02\n\x0fUpstreamService\x12[\n\x08\x43omplete\x12&.pointsman.upstream.v1.CompleteRequest\x1a\'.pointsman.upstream.v1.CompleteResponse\x12o\n\x0eStreamComplete\x12,.pointsman.upstream.v1.StreamCompleteRequest\x1a-.pointsman.upstream.v1.StreamCompleteResponse0\x01\x12\x61\n\nListModels\x12(.pointsman.upstream.v1.ListModelsRequest\x1a).pointsman.upstream.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,36 +35,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETERESPONSE_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_STREAMHEAD_HEADERSENTRY']._loaded_options = None
   _globals['_STREAMHEAD_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_ATTEMPTOUTCOME']._serialized_start=1546
-  _globals['_ATTEMPTOUTCOME']._serialized_end=1807
+  _globals['_FALLBACKREASON']._serialized_start=1879
+  _globals['_FALLBACKREASON']._serialized_end=2100
+  _globals['_ATTEMPTOUTCOME']._serialized_start=2103
+  _globals['_ATTEMPTOUTCOME']._serialized_end=2395
   _globals['_ENVELOPE']._serialized_start=63
   _globals['_ENVELOPE']._serialized_end=138
   _globals['_COMPLETEREQUEST']._serialized_start=140
   _globals['_COMPLETEREQUEST']._serialized_end=208
   _globals['_COMPLETERESPONSE']._serialized_start=211
-  _globals['_COMPLETERESPONSE']._serialized_end=488
-  _globals['_COMPLETERESPONSE_HEADERSENTRY']._serialized_start=442
-  _globals['_COMPLETERESPONSE_HEADERSENTRY']._serialized_end=488
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=490
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=564
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=567
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=719
-  _globals['_STREAMHEAD']._serialized_start=722
-  _globals['_STREAMHEAD']._serialized_end=942
-  _globals['_STREAMHEAD_HEADERSENTRY']._serialized_start=442
-  _globals['_STREAMHEAD_HEADERSENTRY']._serialized_end=488
-  _globals['_STREAMTAIL']._serialized_start=945
-  _globals['_STREAMTAIL']._serialized_end=1085
-  _globals['_USAGE']._serialized_start=1087
-  _globals['_USAGE']._serialized_end=1139
-  _globals['_ATTEMPT']._serialized_start=1142
-  _globals['_ATTEMPT']._serialized_end=1298
-  _globals['_LISTMODELSREQUEST']._serialized_start=1300
-  _globals['_LISTMODELSREQUEST']._serialized_end=1319
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1321
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1403
-  _globals['_MODEL']._serialized_start=1406
-  _globals['_MODEL']._serialized_end=1543
-  _globals['_UPSTREAMSERVICE']._serialized_start=1810
-  _globals['_UPSTREAMSERVICE']._serialized_end=2132
+  _globals['_COMPLETERESPONSE']._serialized_end=567
+  _globals['_COMPLETERESPONSE_HEADERSENTRY']._serialized_start=521
+  _globals['_COMPLETERESPONSE_HEADERSENTRY']._serialized_end=567
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=569
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=643
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=646
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=798
+  _globals['_STREAMHEAD']._serialized_start=801
+  _globals['_STREAMHEAD']._serialized_end=1078
+  _globals['_STREAMHEAD_HEADERSENTRY']._serialized_start=521
+  _globals['_STREAMHEAD_HEADERSENTRY']._serialized_end=567
+  _globals['_STREAMTAIL']._serialized_start=1081
+  _globals['_STREAMTAIL']._serialized_end=1243
+  _globals['_USAGE']._serialized_start=1245
+  _globals['_USAGE']._serialized_end=1371
+  _globals['_ATTEMPT']._serialized_start=1374
+  _globals['_ATTEMPT']._serialized_end=1554
+  _globals['_LISTMODELSREQUEST']._serialized_start=1556
+  _globals['_LISTMODELSREQUEST']._serialized_end=1575
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1577
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1659
+  _globals['_MODEL']._serialized_start=1662
+  _globals['_MODEL']._serialized_end=1876
+  _globals['_UPSTREAMSERVICE']._serialized_start=2398
+  _globals['_UPSTREAMSERVICE']._serialized_end=2720
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,10 @@ OpenAI's error shape. gRPC status codes speak of the call itself, for every rpc:
   UNAVAILABLE          starting, draining or unreachable
   INTERNAL             a fault in the upstream; its log has the request id
 
+A model's endpoints are tried, and then its fallbacks, before a failure is answered; the models
+file says how. `model` in the answer is the one that answered, `fallback` why it is not the one
+that was asked for.
+
 The deadline is gRPC's: no call to a provider outlives it. Cancelling the rpc cancels the call to
 the provider. A message may be as large as the gateway's body limit (32 MiB by default) plus 1 MiB.
 """
@@ -31,6 +35,46 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _FallbackReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FallbackReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FallbackReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FALLBACK_REASON_UNSPECIFIED: _FallbackReason.ValueType  # 0
+    """It was not."""
+    FALLBACK_REASON_PROVIDER_UNAVAILABLE: _FallbackReason.ValueType  # 1
+    """No connection, a connection that broke, a status of 5xx, a refused key, an answer that makes no
+    sense.
+    """
+    FALLBACK_REASON_THROTTLED: _FallbackReason.ValueType  # 2
+    """429, or our own limit on calls at a time."""
+    FALLBACK_REASON_TIMEOUT: _FallbackReason.ValueType  # 3
+    """A time limit passed."""
+    FALLBACK_REASON_CONTEXT_LENGTH: _FallbackReason.ValueType  # 4
+    """The prompt is too long for the model."""
+    FALLBACK_REASON_BREAKER_OPEN: _FallbackReason.ValueType  # 5
+    """It has failed so often that it is not asked for now."""
+
+class FallbackReason(_FallbackReason, metaclass=_FallbackReasonEnumTypeWrapper):
+    """Why a model was left for a fallback."""
+
+FALLBACK_REASON_UNSPECIFIED: FallbackReason.ValueType  # 0
+"""It was not."""
+FALLBACK_REASON_PROVIDER_UNAVAILABLE: FallbackReason.ValueType  # 1
+"""No connection, a connection that broke, a status of 5xx, a refused key, an answer that makes no
+sense.
+"""
+FALLBACK_REASON_THROTTLED: FallbackReason.ValueType  # 2
+"""429, or our own limit on calls at a time."""
+FALLBACK_REASON_TIMEOUT: FallbackReason.ValueType  # 3
+"""A time limit passed."""
+FALLBACK_REASON_CONTEXT_LENGTH: FallbackReason.ValueType  # 4
+"""The prompt is too long for the model."""
+FALLBACK_REASON_BREAKER_OPEN: FallbackReason.ValueType  # 5
+"""It has failed so often that it is not asked for now."""
+Global___FallbackReason: _TypeAlias = FallbackReason  # noqa: Y015
 
 class _AttemptOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -54,6 +98,8 @@ class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     """401 or 403: the provider refuses the operator's key."""
     ATTEMPT_OUTCOME_STREAMING: _AttemptOutcome.ValueType  # 7
     """Still streaming when this was written."""
+    ATTEMPT_OUTCOME_CANCELLED: _AttemptOutcome.ValueType  # 8
+    """Given up: the caller left, or another endpoint was faster."""
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """How a call to a provider ended."""
@@ -74,6 +120,8 @@ ATTEMPT_OUTCOME_UNAUTHORIZED: AttemptOutcome.ValueType  # 6
 """401 or 403: the provider refuses the operator's key."""
 ATTEMPT_OUTCOME_STREAMING: AttemptOutcome.ValueType  # 7
 """Still streaming when this was written."""
+ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 8
+"""Given up: the caller left, or another endpoint was faster."""
 Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
 @_typing.final
@@ -168,6 +216,8 @@ class CompleteResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    COST_DOLLARS_FIELD_NUMBER: _builtins.int
     status: _builtins.int
     """HTTP status for the client: the provider's, or 502, 503 or 504 where the provider could not be
     used.
@@ -175,7 +225,13 @@ class CompleteResponse(_message.Message):
     body: _builtins.bytes
     """The body for the client, JSON; for a status of 400 or more in OpenAI's error shape."""
     model: _builtins.str
-    """The configured model that answered."""
+    """The configured model that answered; of a failure, the one that was asked for."""
+    fallback: Global___FallbackReason.ValueType
+    """Why a fallback answered; unspecified if the model that was asked for did."""
+    cost_dollars: _builtins.float
+    """US dollars by the models file for everything that is billed: the answer, and calls that were
+    given up for a faster one.
+    """
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Response headers that clients act on (retry-after, retry-after-ms, x-should-retry,
@@ -184,11 +240,11 @@ class CompleteResponse(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What the provider says it used; unset where it does not say."""
+        """What the answer used; unset for a failure."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """Every call that was made, in order; at least one."""
+        """Every call that was made, in order; none if no endpoint could be asked."""
 
     def __init__(
         self,
@@ -199,10 +255,12 @@ class CompleteResponse(_message.Message):
         model: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        fallback: Global___FallbackReason.ValueType = ...,
+        cost_dollars: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "headers", b"headers", "model", b"model", "status", b"status", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "cost_dollars", b"cost_dollars", "fallback", b"fallback", "headers", b"headers", "model", b"model", "status", b"status", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,12 +357,15 @@ class StreamHead(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     status: _builtins.int
     """HTTP status for the client; 200 means that frames follow."""
     body: _builtins.bytes
     """Where the status is not 200: the body for the client, in OpenAI's error shape. Empty otherwise."""
     model: _builtins.str
-    """The configured model that answers."""
+    """The configured model that answers; of a failure, the one that was asked for."""
+    fallback: Global___FallbackReason.ValueType
+    """Why a fallback answers; unspecified if the model that was asked for does."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Response headers that clients act on, lower case."""
@@ -321,10 +382,11 @@ class StreamHead(_message.Message):
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         model: _builtins.str = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        fallback: Global___FallbackReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "headers", b"headers", "model", b"model", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "fallback", b"fallback", "headers", b"headers", "model", b"model", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,13 +402,18 @@ class StreamTail(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    COST_DOLLARS_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
     """True if the answer is whole: the provider finished it and `data: [DONE]` was among the frames."""
     error: _builtins.bytes
     """Where it is not: an error object in OpenAI's shape, as JSON, for the client. Empty otherwise."""
+    cost_dollars: _builtins.float
+    """US dollars by the models file for everything that is billed: the answer, as far as it was
+    delivered, and calls that were given up for a faster one.
+    """
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What the provider says it used; unset where it does not say."""
+        """What the answer used, as far as it was delivered."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
@@ -359,10 +426,11 @@ class StreamTail(_message.Message):
         error: _builtins.bytes = ...,
         usage: Global___Usage | None = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        cost_dollars: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "complete", b"complete", "error", b"error", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "complete", b"complete", "cost_dollars", b"cost_dollars", "error", b"error", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -370,25 +438,37 @@ Global___StreamTail: _TypeAlias = StreamTail  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """Tokens by the provider's own count."""
+    """Tokens by the provider's own count, or by ours where it gave none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """Tokens of the prompt, 0 or more."""
     output_tokens: _builtins.int
     """Tokens of the answer, 0 or more."""
+    cached_input_tokens: _builtins.int
+    """Of the input tokens, those that the provider had in its prompt cache."""
+    reasoning_tokens: _builtins.int
+    """Of the output tokens, those spent on reasoning."""
+    estimated: _builtins.bool
+    """True if the provider gave no count and it was estimated from what was sent and delivered."""
     def __init__(
         self,
         *,
         input_tokens: _builtins.int = ...,
         output_tokens: _builtins.int = ...,
+        cached_input_tokens: _builtins.int = ...,
+        reasoning_tokens: _builtins.int = ...,
+        estimated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_tokens", b"cached_input_tokens", "estimated", b"estimated", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,6 +486,7 @@ class Attempt(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     HEADERS_SECONDS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The configured model."""
     provider: _builtins.str
@@ -418,6 +499,8 @@ class Attempt(_message.Message):
     """Seconds until the response headers; 0 if none came."""
     seconds: _builtins.float
     """Seconds in all."""
+    provider_model: _builtins.str
+    """What the provider calls the model."""
     def __init__(
         self,
         *,
@@ -427,10 +510,11 @@ class Attempt(_message.Message):
         status: _builtins.int = ...,
         headers_seconds: _builtins.float = ...,
         seconds: _builtins.float = ...,
+        provider_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers_seconds", b"headers_seconds", "model", b"model", "outcome", b"outcome", "provider", b"provider", "seconds", b"seconds", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers_seconds", b"headers_seconds", "model", b"model", "outcome", b"outcome", "provider", b"provider", "provider_model", b"provider_model", "seconds", b"seconds", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -492,16 +576,22 @@ class Model(_message.Message):
     INPUT_PRICE_PER_MILLION_FIELD_NUMBER: _builtins.int
     OUTPUT_PRICE_PER_MILLION_FIELD_NUMBER: _builtins.int
     CONTEXT_WINDOW_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_PRICE_PER_MILLION_FIELD_NUMBER: _builtins.int
+    REASONING_PRICE_PER_MILLION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name by which it is asked for."""
     provider: _builtins.str
-    """Name of its provider."""
+    """Name of its provider; of several, the first."""
     input_price_per_million: _builtins.float
     """US dollars per million input tokens, 0 or more."""
     output_price_per_million: _builtins.float
     """US dollars per million output tokens, 0 or more."""
     context_window_tokens: _builtins.int
     """Context window in tokens; 0 if not configured."""
+    cached_input_price_per_million: _builtins.float
+    """US dollars per million input tokens from the provider's prompt cache, 0 or more."""
+    reasoning_price_per_million: _builtins.float
+    """US dollars per million reasoning tokens, 0 or more."""
     def __init__(
         self,
         *,
@@ -510,10 +600,12 @@ class Model(_message.Message):
         input_price_per_million: _builtins.float = ...,
         output_price_per_million: _builtins.float = ...,
         context_window_tokens: _builtins.int = ...,
+        cached_input_price_per_million: _builtins.float = ...,
+        reasoning_price_per_million: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window_tokens", b"context_window_tokens", "input_price_per_million", b"input_price_per_million", "name", b"name", "output_price_per_million", b"output_price_per_million", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_price_per_million", b"cached_input_price_per_million", "context_window_tokens", b"context_window_tokens", "input_price_per_million", b"input_price_per_million", "name", b"name", "output_price_per_million", b"output_price_per_million", "provider", b"provider", "reasoning_price_per_million", b"reasoning_price_per_million"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,10 @@ OpenAI's error shape. gRPC status codes speak of the call itself, for every rpc:
   UNAVAILABLE          starting, draining or unreachable
   INTERNAL             a fault in the upstream; its log has the request id
 
+A model's endpoints are tried, and then its fallbacks, before a failure is answered; the models
+file says how. `model` in the answer is the one that answered, `fallback` why it is not the one
+that was asked for.
+
 The deadline is gRPC's: no call to a provider outlives it. Cancelling the rpc cancels the call to
 the provider. A message may be as large as the gateway's body limit (32 MiB by default) plus 1 MiB.
 """

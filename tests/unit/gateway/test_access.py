@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
 from pointsman.errors import InvalidRequest, Overloaded
+from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway.access import (
     REQUEST_ID,
     Record,
@@ -23,7 +24,7 @@ from services.gateway.access import (
     with_openai_errors,
     with_request_id,
 )
-from services.gateway.metrics import GatewayMetrics
+from services.gateway.metrics import FALLBACKS, GatewayMetrics, fallback_label
 from services.gateway.openai_errors import INTERNAL_MESSAGE
 from services.gateway.request import accepted_request_id
 from services.gateway.scoring import Decision
@@ -219,6 +220,9 @@ def test_a_routed_request_is_one_line_with_its_decision(
         "stream": True,
         "status": 200,
         "outcome": "ok",
+        "cost_dollars": None,
+        "tokens": None,
+        "tokens_estimated": None,
         "seconds": 3,
         "stages": {"score": 1},
     }
@@ -257,6 +261,55 @@ def test_a_request_is_in_flight_while_it_is_answered(
     """Streams too: autoscaling goes by it."""
     with recorded("id", metrics):
         assert registry.get_sample_value("pointsman_gateway_requests_in_flight") == 1
+
+
+def test_who_answered_and_why_is_in_the_line_and_counted(
+    metrics: GatewayMetrics, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Decided without a win rate and answered by a fallback: both cost money, and both show."""
+    caplog.set_level(logging.INFO)
+    decided = Decision(
+        router="mf", threshold=0.3, choice="strong", model="big", fallback="scorer_unavailable"
+    )
+    with recorded("id", metrics, ticks()) as record:
+        record.decided(decided)
+        record.answered("other", pb.FALLBACK_REASON_CONTEXT_LENGTH)
+        record.cost_dollars = 0.25
+        record.usage = pb.Usage(input_tokens=9, output_tokens=4, reasoning_tokens=3, estimated=True)
+    fields = line(caplog)
+    assert (fields["model"], fields["choice"]) == ("other", "strong")
+    assert fields["fallback"] == "scorer_unavailable,context_length"
+    assert fields["cost_dollars"] == 0.25
+    assert fields["tokens"] == {"input": 9, "cached_input": 0, "output": 4, "reasoning": 3}
+    assert fields["tokens_estimated"] is True
+    for reason in ("scorer_unavailable", "context_length"):
+        labels = {"reason": reason}
+        assert registry.get_sample_value("pointsman_gateway_fallbacks_total", labels) == 1
+
+
+def test_the_model_that_was_asked_for_is_no_fallback(
+    metrics: GatewayMetrics, registry: CollectorRegistry
+) -> None:
+    """An alert goes by the share of fallbacks."""
+    with recorded("id", metrics) as record:
+        record.answered("big", pb.FALLBACK_REASON_UNSPECIFIED)
+    assert record.fallbacks == []
+    counted = [
+        sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "pointsman_gateway_fallbacks_total"
+    ]
+    assert counted == [0] * len(FALLBACKS)
+
+
+def test_a_reason_from_a_newer_upstream_is_other() -> None:
+    """An upgrade that begins with the upstream fails no request, and opens no new label."""
+    assert fallback_label(cast(Any, 99)) == "other"
+    assert (
+        *("scorer_unavailable", "provider_unavailable", "throttled", "timeout"),
+        *("context_length", "breaker_open", "other"),
+    ) == FALLBACKS
 
 
 @pytest.mark.parametrize(

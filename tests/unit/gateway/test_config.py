@@ -78,3 +78,15 @@ def test_the_environment_names_the_file_and_opens_the_door(keys_file: str) -> No
         load({"POINTSMAN_ALLOW_ANONYMOUS": "maybe"})
     with pytest.raises(ConfigError, match=r"gateway\.yaml: .*\$\.keys_file"):
         settings(keys_file="")
+
+
+def test_limits_that_contradict_each_other_are_an_error() -> None:
+    """A gateway that takes fewer than it never refuses would do neither; the message has both."""
+    with pytest.raises(ConfigError) as raised:
+        settings(admission={"max_unanswered": 10})
+    for told in ("gateway.yaml", "calm_unanswered is 64", "max_unanswered only 10", "$.admission"):
+        assert told in raised.value.message
+    lowered = settings(admission={"max_unanswered": 10, "calm_unanswered": 10}).admission
+    assert (lowered.max_unanswered, lowered.calm_unanswered) == (10, 10)
+    with pytest.raises(ConfigError, match=r"\$\.admission\.max_delay_seconds"):
+        settings(admission={"max_delay_seconds": 0})

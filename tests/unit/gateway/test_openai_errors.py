@@ -50,7 +50,8 @@ def every_class(base: type[PointsmanError] = PointsmanError) -> Iterator[type[Po
 @pytest.mark.parametrize("kind", list(every_class()), ids=lambda kind: kind.__name__)
 def test_every_error_is_an_http_error_in_openais_shape(kind: type[PointsmanError]) -> None:
     """None may fall through to a page of text that the official client cannot read."""
-    response = error_response(kind("what went wrong"))
+    limit = {"budget": "total"} if issubclass(kind, errors.ProviderTimeout) else {}
+    response = error_response(kind("what went wrong", **limit))
     error = error_of(response)
     assert response.status == HTTP_BY_KIND[kind.kind].status
     assert error["message"] == "what went wrong"
@@ -106,6 +107,14 @@ def test_the_client_is_told_where_trying_again_is_useless(
 ) -> None:
     """The official client tries every 5xx twice more unless it is told not to."""
     assert error_response(kind("no")).headers.get("x-should-retry") == should_retry
+
+
+def test_a_refusal_says_when_to_come_back() -> None:
+    """Without it OpenAI's clients are back after half a second, and make the overload worse."""
+    response = error_response(errors.Overloaded("later"))
+    assert (response.status, response.headers["retry-after"]) == (503, "1")
+    assert error_of(response)["code"] == "overloaded"
+    assert "retry-after" not in error_response(errors.UpstreamUnavailable("no")).headers
 
 
 def test_a_fault_of_ours_tells_no_detail() -> None:

@@ -39,7 +39,7 @@ def test_a_routed_answer_says_why() -> None:
 
 def test_an_answer_without_a_prediction_says_so() -> None:
     """A made-up win rate would end up in somebody's statistics."""
-    assert responses.routing_headers(FALLEN_BACK, "small") == {
+    assert responses.routing_headers(FALLEN_BACK, "small", ["scorer_unavailable"]) == {
         "x-pointsman-router": "mf",
         "x-pointsman-threshold": "0.3",
         "x-pointsman-decision": "weak",
@@ -51,6 +51,18 @@ def test_an_answer_without_a_prediction_says_so() -> None:
 def test_a_model_that_was_named_has_only_its_name() -> None:
     """Nothing was routed."""
     assert responses.routing_headers(None, "big") == {"x-pointsman-model": "big"}
+
+
+def test_an_answer_by_another_model_says_whose_and_why() -> None:
+    """A decision for one model and an answer by another would look like a fault of the router."""
+    headers = responses.routing_headers(FALLEN_BACK, "big", ["scorer_unavailable", "throttled"])
+    assert headers["x-pointsman-decision"] == "weak"
+    assert headers["x-pointsman-model"] == "big"
+    assert headers["x-pointsman-fallback"] == "scorer_unavailable,throttled"
+    assert responses.routing_headers(None, "big", ["timeout"]) == {
+        "x-pointsman-model": "big",
+        "x-pointsman-fallback": "timeout",
+    }
 
 
 @given(st.floats(0.0, 1.0))

@@ -59,13 +59,24 @@ def bigram_decoder(
     return _graph(nodes, outputs, {**tables, "end": np.asarray(-1)})
 
 
+def label_decoder(labels: NDArray[np.float32]) -> bytes:
+    """A graph that has no tokens but labels and takes no mask; by the last token, as above."""
+    nodes = [
+        helper.make_node("Gather", ["input_ids", "end"], ["last"], axis=1),
+        helper.make_node("Gather", ["labels", "last"], ["label_logits"]),
+    ]
+    output = helper.make_tensor_value_info("label_logits", TensorProto.FLOAT, [1, labels.shape[1]])
+    return _graph(nodes, [output], {"labels": labels, "end": np.asarray(-1)}, INPUTS[:1])
+
+
 def _graph(
     nodes: list[onnx.NodeProto],
     outputs: list[onnx.ValueInfoProto],
     tables: dict[str, NDArray[np.generic]],
+    inputs: list[onnx.ValueInfoProto] = INPUTS,
 ) -> bytes:
     weights = [numpy_helper.from_array(table, name) for name, table in tables.items()]
-    graph = helper.make_graph(nodes, "tiny", INPUTS, outputs, weights)
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model.SerializeToString()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pointsman.errors import ConfigError
 from pointsman.routers.causal_llm import CausalRouter, PromptFormat, PromptTokens
-from tests.unit.routers.graphs import bigram_decoder, mean_encoder, word_tokenizer
+from tests.unit.routers.graphs import bigram_decoder, label_decoder, mean_encoder, word_tokenizer
 
 WORDS = ["<s>", "Question:", "Rating:", "one", "two", "stop", "?"]
 START, QUESTION, RATING, ONE, TWO, STOP, UNKNOWN = range(len(WORDS))
@@ -65,6 +65,15 @@ def test_a_label_may_follow_other_tokens() -> None:
     assert rate_of(decoder({RATING: ONE, ONE: TWO})) == pytest.approx(expected)
     shares = np.exp(LABELS - LABELS.max())
     assert expected == pytest.approx((shares / shares.sum())[:3].sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 6])
+def test_a_decoder_of_labels_alone_always_rates(most: int) -> None:
+    """It has nothing else to say: at the first position, as one that prefers labels would."""
+    alone = label_decoder(np.tile(LABELS, (len(WORDS), 1)))
+    room = msgspec.structs.replace(FORMAT, max_new_tokens=most, max_tokens=6 + most)
+    assert rate_of(alone, room) == rate_of(decoder({}), room)
+    assert rate_of(alone, room, "one " * 99) == rate_of(decoder({}), room, "one " * 99)
 
 
 def test_the_label_is_read_where_it_comes() -> None:
@@ -180,7 +189,7 @@ def test_a_format_without_room_for_a_prompt_is_refused() -> None:
 def test_another_graph_is_refused() -> None:
     """An encoder is no decoder, and labels are counted."""
     encoder = mean_encoder(np.zeros((len(WORDS), 4), dtype=np.float32))
-    with pytest.raises(ConfigError, match=r"no output label_logits, other_logit, other_token"):
+    with pytest.raises(ConfigError, match=r"no output label_logits; it has pooled"):
         CausalRouter(encoder, TOKENIZER, FORMAT)
     with pytest.raises(ConfigError, match="4 labels and its prompt format 5"):
         CausalRouter(decoder({}, labels=(0, 0, 0, 0)), TOKENIZER, FORMAT)

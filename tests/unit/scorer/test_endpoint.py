@@ -17,7 +17,6 @@ from services.scorer.endpoint import (
     Address,
     EmbeddingsEndpoint,
     EndpointFailed,
-    retry_after_seconds,
 )
 from services.scorer.metrics import ScorerMetrics
 from tests.fakes.embeddings import FakeEmbeddings, answer, refuse, say, say_json, vector_of
@@ -289,10 +288,3 @@ async def test_a_text_that_may_be_too_long_is_cut_until_it_is_read(
     text = "x" * 1024
     (row,) = await endpoint.rows([text], lambda: 105.0)
     np.testing.assert_array_equal(row, vector_of(text[:128], 4))
-
-
-@pytest.mark.parametrize("headers", [{}, {"retry-after": "soon"}, {"retry-after": "-1"}])
-def test_what_is_no_number_of_seconds_asks_for_no_pause(headers: dict[str, str]) -> None:
-    """Nor does a number that nobody could wait for."""
-    assert retry_after_seconds(headers) == 0.0
-    assert retry_after_seconds({"retry-after": "inf"}) == 0.0

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from services.upstream.models import Endpoint, Key, ModelSettings, ProviderSettings
+from pointsman.models_file import ProviderSettings
+from services.upstream.authentication import authentication, chat_url
+from services.upstream.models import Endpoint, Key
 
 KEY = "sk-very-secret"
 
@@ -14,18 +16,23 @@ def endpoint() -> Callable[..., Endpoint]:
     """Makes the endpoint of the model `strong` at the provider `acme`, who calls it `acme-1`."""
 
     def make(
-        base_url: str = "http://127.0.0.1:1/v1", key: str | None = KEY, **settings: object
+        base_url: str = "http://127.0.0.1:1/v1",
+        key: str | None = KEY,
+        weight: float = 1.0,
+        **settings: object,
     ) -> Endpoint:
         provider = ProviderSettings(base_url=base_url, **settings)  # type: ignore[arg-type]
         return Endpoint(
-            proxy=None,
             model="strong",
             provider="acme",
             provider_model="acme-1",
-            url=f"{base_url}/chat/completions",
+            label="acme",
+            url=chat_url(provider, "acme-1"),
+            proxy=None,
             settings=provider,
-            prices=ModelSettings(provider="acme"),
+            weight=weight,
             key=Key(key),
+            authenticate=authentication("acme", provider, key, "models.yaml"),
         )
 
     return make

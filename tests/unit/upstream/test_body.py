@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pointsman.errors import InvalidRequest
-from services.upstream.body import address_to
+from services.upstream.body import ClientBody
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=6)
 NUMBERS = st.sampled_from(
@@ -42,6 +42,11 @@ MEMBERS = st.lists(st.tuples(NAMES, VALUES), max_size=6)
 def joined(members: dict[str, str]) -> bytes:
     """Writes an object the way the upstream does."""
     return ("{" + ",".join(f'"{name}":{value}' for name, value in members.items()) + "}").encode()
+
+
+def address_to(body: bytes, model: str, *, want_usage: bool) -> tuple[bytes, bool]:
+    """Returns the provider's body, and whether usage is asked for against the client."""
+    return ClientBody(body).address_to(model, want_usage=want_usage)
 
 
 def addressed(body: bytes, *, want_usage: bool = False) -> bytes:
@@ -179,3 +184,58 @@ def test_no_body_is_a_fault_of_ours(body: bytes, want_usage: bool) -> None:
         return
     read: dict[str, Any] = json.loads(told)
     assert read["model"] == "acme-1"
+
+
+def test_one_body_is_addressed_to_one_provider_after_the_other() -> None:
+    """A fallback must not get the name and the wishes that the first provider was given."""
+    body = ClientBody(b'{"model": "strong", "stream": true}')
+    first = body.address_to("acme-1", want_usage=True)
+    assert first == (
+        b'{"model":"acme-1","stream":true,"stream_options":{"include_usage":true}}',
+        True,
+    )
+    assert body.address_to("other", want_usage=False) == (b'{"model":"other","stream":true}', False)
+    assert body.address_to("acme-1", want_usage=True) == first
+
+
+@pytest.mark.parametrize(
+    ("messages", "characters"),
+    [
+        ('[{"role": "user", "content": "Hello"}]', 5),
+        ('[{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]', 5),
+        ('[{"role": "tool", "content": "42"}, {"role": "user", "content": null}]', 2),
+        ('[{"content": [{"type": "image_url", "image_url": {"url": "data:..."}}]}]', 0),
+        ('[{"content": [{"type": "input_audio", "input_audio": {"data": "UklG"}}]}]', 0),
+        ("[]", 0),
+        ("5", 0),
+        (r'[{"content": "Hello \ud83d"}]', 7),
+    ],
+)
+def test_text_that_was_sent_is_counted(messages: str, characters: int) -> None:
+    """A provider that gives no usage is owed for the prompt all the same; roles are not text."""
+    assert ClientBody(f'{{"messages": {messages}}}'.encode()).characters() == characters
+
+
+@given(BODIES)
+def test_no_messages_break_the_count(body: bytes) -> None:
+    """It is made when the answer is already paid for."""
+    with suppress(InvalidRequest):
+        assert ClientBody(body).characters() >= 0
+
+
+def test_no_depth_of_nesting_breaks_the_count() -> None:
+    """The answer is paid for, however odd the prompt was."""
+    for depth in range(700, 1000):
+        nest = b"[" * depth + b"]" * depth
+        with suppress(InvalidRequest):
+            assert ClientBody(b'{"messages": ' + nest + b"}").characters() == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "choices"),
+    [("2", 2), ("1", 1), ("128", 128), ("null", 1), ('"2"', 1), ("-1", 1), ("2.0", 1), ("1e9", 1)],
+)
+def test_the_number_of_answers_is_read(n: str, choices: int) -> None:
+    """An answer is not whole before as many are finished; the provider refuses what is none."""
+    assert ClientBody(f'{{"n": {n}}}'.encode()).choices() == choices
+    assert ClientBody(b"{}").choices() == 1

@@ -2,13 +2,14 @@
 
 import asyncio
 import base64
+import gzip
 import itertools
 import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from contextlib import AsyncExitStack, ExitStack
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
@@ -16,7 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pointsman.upstream.v1 import upstream_pb2 as pb
-from services.upstream.client import Answer, ProviderClient
+from services.upstream.call import Reply
+from services.upstream.client import ProviderClient
 from services.upstream.models import Endpoint
 
 ANSWER = b'{"choices": [{"message": {}}], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}'
@@ -27,8 +29,48 @@ DONE = b"data: [DONE]\n\n"
 LIMIT_BYTES = 1000
 KEY = "sk-very-secret"
 
+ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Parts = list[pb.StreamCompleteResponse]
+
+
+class Streamed(NamedTuple):
+    """A streamed answer, read to its end."""
+
+    reply: Reply
+    frames: bytes
+    """What the client would read."""
+    error: bytes
+    """Why it is not whole; empty if it is."""
+
+    @property
+    def outcome(self) -> pb.AttemptOutcome.ValueType:
+        """How the call ended."""
+        return self.reply.attempt.outcome
+
+
+class Gated:
+    """A provider that streams piece by piece, each when the test says so."""
+
+    def __init__(self, *writes: bytes) -> None:
+        self._writes = writes
+        self._may_write = asyncio.Semaphore(0)
+        self.began = asyncio.Event()
+
+    def go_on(self, pieces: int = 1) -> None:
+        """Has so many more pieces be sent."""
+        for _ in range(pieces):
+            self._may_write.release()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Streams."""
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        self.began.set()
+        for data in self._writes:
+            await self._may_write.acquire()
+            await response.write(data)
+        return response
 
 
 class Providers:
@@ -68,13 +110,35 @@ class Providers:
         endpoint: Endpoint = self._make(base_url, **settings)
         return endpoint
 
-    async def complete(self, endpoint: Endpoint, body: bytes = b"{}") -> Answer:
+    async def complete(self, endpoint: Endpoint, body: bytes = b"{}") -> Reply:
         """Asks for a whole answer."""
         return await self.client.complete(endpoint, body)
 
-    async def stream(self, endpoint: Endpoint, *, hide_usage: bool = False) -> Parts:
-        """Asks for a streamed answer and returns all of it."""
-        return [part async for part in self.client.stream(endpoint, b"{}", hide_usage=hide_usage)]
+    async def begin(self, endpoint: Endpoint, **wishes: Any) -> Reply:
+        """Asks for a streamed answer."""
+        return await self.client.stream(endpoint, b"{}", **{"hide_usage": False, **wishes})
+
+    async def stream(self, endpoint: Endpoint, **wishes: Any) -> Streamed:
+        """Asks for a streamed answer and reads all of it."""
+        reply = await self.begin(endpoint, **wishes)
+        if reply.stream is None:
+            return Streamed(reply, b"", b"")
+        frames = b"".join([part async for part in reply.stream.frames()])
+        await reply.stream.aclose()
+        return Streamed(reply, frames, reply.stream.error)
+
+    async def stream_in_two(self, first: bytes, second: bytes, **wishes: Any) -> Streamed:
+        """Asks for a streamed answer whose second part is sent when the first has been shown."""
+        provider = Gated(first, second)
+        provider.go_on()
+        reply = await self.begin(await self(provider.answer), **wishes)
+        assert reply.stream is not None
+        frames = bytearray()
+        async for part in reply.stream.frames():
+            frames += part
+            provider.go_on()
+        await reply.stream.aclose()
+        return Streamed(reply, bytes(frames), reply.stream.error)
 
 
 @pytest.fixture
@@ -100,8 +164,10 @@ def answering(
     return handle
 
 
-def streaming(*writes: bytes, headers: dict[str, str] | None = None) -> Handler:
-    """A provider that streams these bytes and ends the body."""
+def streaming(
+    *writes: bytes, headers: dict[str, str] | None = None, then_silent: bool = False
+) -> Handler:
+    """A provider that streams these bytes and ends the body, or never does."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         kind = {"content-type": "text/event-stream", **(headers or {})}
@@ -109,7 +175,7 @@ def streaming(*writes: bytes, headers: dict[str, str] | None = None) -> Handler:
         await response.prepare(request)
         for data in writes:
             await response.write(data)
-        return response
+        return await silent(request) if then_silent else response
 
     return handle
 
@@ -126,16 +192,13 @@ def error_of(body: bytes) -> dict[str, Any]:
     return error
 
 
-def frames(parts: Parts) -> bytes:
-    """Returns what the client would read."""
-    return b"".join(part.frames for part in parts)
-
-
 async def test_a_whole_answer_comes_back_byte_for_byte(providers: Providers) -> None:
     """Nothing of the answer is rewritten on its way."""
     answer = await providers.complete(await providers(answering(ANSWER, 200)))
     assert (answer.status, answer.body, answer.headers) == (200, ANSWER, {})
-    assert answer.usage == pb.Usage(input_tokens=3, output_tokens=5)
+    assert answer.read is not None
+    assert answer.read.usage == pb.Usage(input_tokens=3, output_tokens=5)
+    assert (answer.failure, answer.stream, answer.budget) == (None, None, "")
     assert answer.attempt.outcome == pb.ATTEMPT_OUTCOME_OK
 
 
@@ -265,8 +328,9 @@ async def test_a_provider_that_is_not_there_is_a_502(providers: Providers) -> No
 
 async def test_a_provider_that_does_not_answer_is_a_504(providers: Providers) -> None:
     """The operator's time limit ends the waiting."""
-    answer = await providers.complete(await providers(silent, read_timeout_seconds=0.01))
+    answer = await providers.complete(await providers(silent, total_timeout_seconds=0.01))
     assert (answer.status, error_of(answer.body)["code"]) == (504, "provider_timeout")
+    assert answer.budget == "total"
     assert answer.attempt.outcome == pb.ATTEMPT_OUTCOME_TIMEOUT
 
 
@@ -296,11 +360,11 @@ async def test_no_failure_shows_the_key(
     caplog.set_level(logging.DEBUG)
     one = await providers.speaking(raw)
     answer = await providers.complete(one)
-    parts = await providers.stream(one)
+    streamed = await providers.begin(one)
     assert caplog.records
     assert KEY not in str([vars(record) for record in caplog.records])
     assert KEY.encode() not in answer.body
-    assert KEY not in str(parts)
+    assert KEY.encode() not in streamed.body
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1/v1", "http://a..b/v1", "http://a b/v1"])
@@ -317,113 +381,322 @@ async def test_a_key_that_a_provider_quotes_is_masked(providers: Providers) -> N
     assert error_of(answer.body)["message"] == "I was sent ***"
 
 
-async def test_a_stream_is_a_head_frames_and_a_tail(providers: Providers) -> None:
-    """The three parts that the gateway makes an HTTP response of."""
+async def test_a_stream_begins_with_its_first_token(providers: Providers) -> None:
+    """What the gateway makes an HTTP response of: a head, frames and an end."""
     one = await providers(streaming(CHUNK, FINISH, USAGE, DONE, headers=RELAYED))
-    parts = await providers.stream(one)
-    head, *middle, tail = parts
-    assert (head.head.status, head.head.model, dict(head.head.headers)) == (200, "strong", RELAYED)
-    assert head.head.attempts[0].outcome == pb.ATTEMPT_OUTCOME_STREAMING
-    assert {part.WhichOneof("part") for part in middle} == {"frames"}
-    assert frames(parts) == CHUNK + FINISH + USAGE + DONE
-    assert (tail.tail.complete, tail.tail.error) == (True, b"")
-    assert tail.tail.usage == pb.Usage(input_tokens=3, output_tokens=5)
-    assert tail.tail.attempts[0].outcome == pb.ATTEMPT_OUTCOME_OK
+    reply = await providers.begin(one)
+    assert (reply.status, reply.body, reply.headers) == (200, b"", RELAYED)
+    assert reply.attempt.outcome == pb.ATTEMPT_OUTCOME_STREAMING
+    assert reply.first_token_seconds > reply.attempt.headers_seconds
+    assert reply.stream is not None
+    assert b"".join([part async for part in reply.stream.frames()]) == CHUNK + FINISH + USAGE + DONE
+    assert (reply.stream.error, reply.stream.budget) == (b"", "")
+    assert reply.read is not None
+    assert reply.read.usage == pb.Usage(input_tokens=3, output_tokens=5)
+    assert reply.attempt.outcome == pb.ATTEMPT_OUTCOME_OK
+    await reply.stream.aclose()
+    assert reply.attempt.outcome == pb.ATTEMPT_OUTCOME_OK
 
 
 async def test_frames_come_as_the_provider_sends_them(providers: Providers) -> None:
-    """The first token must not wait for the last."""
-    go_on = asyncio.Event()
+    """The first token must not wait for the last: the provider waits for it to be shown here."""
+    streamed = await providers.stream_in_two(CHUNK, FINISH + DONE)
+    assert (streamed.frames, streamed.error) == (CHUNK + FINISH + DONE, b"")
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(CHUNK)
-        await go_on.wait()
-        await response.write(FINISH + DONE)
-        return response
 
-    parts = providers.client.stream(await providers(handle), b"{}", hide_usage=False)
-    await anext(parts)
-    assert (await anext(parts)).frames == CHUNK
-    go_on.set()
-    assert frames([part async for part in parts]) == FINISH + DONE
+async def test_a_role_alone_does_not_begin_an_answer(providers: Providers) -> None:
+    """A provider that greets and then fails can still be left for another, and nobody saw it."""
+    provider = Gated(ROLE, b": ping\n\n", CHUNK, FINISH + DONE)
+    provider.go_on(2)
+    begun = asyncio.create_task(providers.begin(await providers(provider.answer)))
+    await provider.began.wait()
+    assert not begun.done()
+    provider.go_on(2)
+    reply = await begun
+    assert reply.stream is not None
+    frames = b"".join([part async for part in reply.stream.frames()])
+    assert frames == ROLE + b": ping\n\n" + CHUNK + FINISH + DONE
+
+
+TOOL_CALL = (
+    b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f"}}]},'
+    b'"finish_reason":null}]}\n\n'
+)
+
+
+@pytest.mark.parametrize("first", [CHUNK, TOOL_CALL, FINISH])
+async def test_words_tools_and_ends_begin_an_answer(providers: Providers, first: bytes) -> None:
+    """An agent's client waits for the tool call, and an empty answer is one too."""
+    provider = Gated(ROLE, first)
+    provider.go_on(2)
+    reply = await providers.begin(await providers(provider.answer))
+    assert reply.stream is not None
+    assert await anext(reply.stream.frames()) == ROLE + first
+    await reply.stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("writes", "again"),
+    [
+        ((ROLE,), False),
+        ((ROLE, b"data: what?\n\n"), False),
+        ((ROLE, CHUNK + b"data: what?\n\n"), False),
+        ((DONE,), False),
+        ((ROLE, DONE), False),
+        ((b'data: {"error":{"message":"overloaded"}}\n\n',), False),
+    ],
+)
+async def test_what_goes_wrong_before_the_first_token_is_a_failure(
+    providers: Providers, writes: tuple[bytes, ...], again: bool
+) -> None:
+    """There is still a status to say it with, and another provider to ask."""
+    reply = await providers.begin(await providers(streaming(*writes)))
+    assert (reply.status, reply.stream) == (502, None)
+    assert reply.failure is not None
+    assert (reply.failure.elsewhere, reply.failure.again, reply.failure.blame) == (
+        True,
+        again,
+        True,
+    )
+    assert reply.attempt.outcome == pb.ATTEMPT_OUTCOME_UNAVAILABLE
+
+
+async def test_a_line_that_breaks_before_a_word_of_the_provider_is_tried_again(
+    providers: Providers,
+) -> None:
+    """Nothing was begun there: nothing is paid for twice."""
+    for reply in (
+        await providers.begin(await providers.speaking(b"")),
+        await providers.complete(await providers.speaking(b"")),
+    ):
+        assert reply.failure is not None
+        assert reply.failure.again
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_an_error_with_status_200_is_an_error(providers: Providers, streamed: bool) -> None:
+    """OpenRouter answers so when its provider fails; the words are kept and the key is not."""
+    error = b'{"error":{"message":"overloaded ' + KEY.encode() + b'","code":503}}'
+    if streamed:
+        reply = await providers.begin(await providers(streaming(b"data: " + error + b"\n\n")))
+    else:
+        reply = await providers.complete(await providers(answering(error)))
+    assert (reply.status, reply.attempt.status) == (502, 200)
+    assert error_of(reply.body)["message"] == "overloaded ***"
+    assert reply.failure is not None
+    assert (reply.failure.elsewhere, reply.failure.blame) == (True, True)
+    assert reply.attempt.outcome == pb.ATTEMPT_OUTCOME_UNAVAILABLE
 
 
 async def test_usage_that_only_we_asked_for_is_counted_and_hidden(providers: Providers) -> None:
     """The bill needs it and the client did not ask."""
     one = await providers(streaming(CHUNK, FINISH, USAGE, DONE))
-    parts = await providers.stream(one, hide_usage=True)
-    assert frames(parts) == CHUNK + FINISH + DONE
-    assert parts[-1].tail.usage.output_tokens == 5
+    streamed = await providers.stream(one, hide_usage=True)
+    assert streamed.frames == CHUNK + FINISH + DONE
+    assert streamed.reply.read is not None
+    assert streamed.reply.read.usage is not None
+    assert streamed.reply.read.usage.output_tokens == 5
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_cached_and_reasoning_tokens_are_read(providers: Providers, streamed: bool) -> None:
+    """They have prices of their own."""
+    usage = (
+        b'"usage":{"prompt_tokens":9,"completion_tokens":5,'
+        b'"prompt_tokens_details":{"cached_tokens":4},'
+        b'"completion_tokens_details":{"reasoning_tokens":2}}'
+    )
+    chunk = b'data: {"choices":[],' + usage + b"}\n\n"
+    if streamed:
+        reply = (await providers.stream(await providers(streaming(CHUNK, FINISH, chunk)))).reply
+    else:
+        reply = await providers.complete(
+            await providers(answering(b'{"choices":[],' + usage + b"}"))
+        )
+    assert reply.read is not None
+    assert reply.read.usage == pb.Usage(
+        input_tokens=9, output_tokens=5, cached_input_tokens=4, reasoning_tokens=2
+    )
 
 
 async def test_a_finished_answer_without_its_end_gets_one(providers: Providers) -> None:
     """`transformers serve` leaves `[DONE]` out, and some clients wait for it."""
-    parts = await providers.stream(await providers(streaming(CHUNK, FINISH)))
-    assert frames(parts) == CHUNK + FINISH + DONE
-    assert parts[-1].tail.complete
+    streamed = await providers.stream(await providers(streaming(CHUNK, FINISH)))
+    assert streamed.frames == CHUNK + FINISH + DONE
+    assert (streamed.error, streamed.outcome) == (b"", pb.ATTEMPT_OUTCOME_OK)
 
 
-@pytest.mark.parametrize("writes", [(), (CHUNK,), (CHUNK, FINISH[:20])])
-async def test_an_answer_that_ends_early_is_not_tidied_up(
-    providers: Providers, writes: tuple[bytes, ...]
+async def test_a_finished_answer_whose_body_never_ends_is_whole(providers: Providers) -> None:
+    """Some servers keep the line open; nothing is missing, and nobody is to wait for the limit."""
+    provider = streaming(CHUNK + FINISH + USAGE, then_silent=True)
+    streamed = await providers.stream(await providers(provider, idle_timeout_seconds=0.05))
+    assert streamed.frames == CHUNK + FINISH + USAGE + DONE
+    assert streamed.error == b""
+
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n"
+
+
+@pytest.mark.parametrize("end", [b"", USAGE, USAGE + DONE])
+async def test_a_finished_answer_whose_line_breaks_is_whole(
+    providers: Providers, end: bytes
 ) -> None:
+    """A provider that hangs up right behind its last word has said it."""
+    streamed = await providers.stream(await providers.speaking(STREAM_HEAD + CHUNK + FINISH + end))
+    assert streamed.frames == CHUNK + FINISH + end.removesuffix(DONE) + DONE
+    assert streamed.error == b""
+
+
+async def test_what_came_before_the_line_broke_is_not_lost(providers: Providers) -> None:
+    """A client that reads slowly gets all that its provider had sent, not only what it had read."""
+    go_on, gone = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(STREAM_HEAD + CHUNK)
+        await go_on.wait()
+        writer.write(CHUNK + FINISH + DONE)
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reply = await providers.begin(providers.at(f"http://127.0.0.1:{port}/v1"))
+        assert reply.stream is not None
+        frames = reply.stream.frames()
+        assert await anext(frames) == CHUNK
+        go_on.set()
+        await gone.wait()
+        for _ in range(100):  # the end of the line gets here in one of the loop's next turns
+            await asyncio.sleep(0)
+        assert b"".join([part async for part in frames]) == CHUNK + FINISH + DONE
+        assert reply.stream.error == b""
+        await reply.stream.aclose()
+
+
+@pytest.mark.parametrize("end", [b"", FINISH[:20], USAGE, DONE])
+async def test_an_answer_that_ends_early_is_not_tidied_up(providers: Providers, end: bytes) -> None:
     """A client must not take half an answer for a whole one."""
-    parts = await providers.stream(await providers(streaming(*writes)))
-    tail = parts[-1].tail
-    assert DONE not in frames(parts)
-    assert not tail.complete
-    assert error_of(tail.error)["code"] == "provider_unavailable"
-    assert tail.attempts[0].outcome == pb.ATTEMPT_OUTCOME_UNAVAILABLE
+    streamed = await providers.stream_in_two(CHUNK, end)
+    assert streamed.frames.startswith(CHUNK)
+    assert DONE not in streamed.frames
+    assert error_of(streamed.error)["code"] == "provider_unavailable"
+    assert streamed.outcome == pb.ATTEMPT_OUTCOME_UNAVAILABLE
+
+
+SECOND = CHUNK.replace(b'"delta"', b'"index":1,"delta"')
+
+
+@pytest.mark.parametrize("end", [b"", DONE])
+async def test_of_two_answers_both_must_be_finished(providers: Providers, end: bytes) -> None:
+    """With n=2 one may be cut off while the other is whole."""
+    streamed = await providers.stream_in_two(CHUNK, SECOND + FINISH + end, choices=2)
+    assert DONE not in streamed.frames
+    assert error_of(streamed.error)["code"] == "provider_unavailable"
 
 
 async def test_a_connection_that_breaks_in_mid_stream_is_told(providers: Providers) -> None:
-    """What had come is kept; the tail says that it is not all."""
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n"
-    parts = await providers.stream(await providers.speaking(head + CHUNK))
-    assert frames(parts) == CHUNK
-    assert not parts[-1].tail.complete
-    assert error_of(parts[-1].tail.error)["code"] == "provider_unavailable"
+    """What had come is kept; the end says that it is not all."""
+    streamed = await providers.stream(await providers.speaking(STREAM_HEAD + CHUNK))
+    assert streamed.frames == CHUNK
+    assert error_of(streamed.error)["code"] == "provider_unavailable"
 
 
-async def test_a_provider_that_falls_silent_in_mid_stream_is_told(providers: Providers) -> None:
-    """The time limit counts between two reads, so long streams may be long."""
+PATIENT = {
+    "first_token_timeout_seconds": 30,
+    "idle_timeout_seconds": 30,
+    "total_timeout_seconds": 30,
+}
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(CHUNK)
-        return await silent(request)
 
-    parts = await providers.stream(await providers(handle, read_timeout_seconds=0.2))
-    assert frames(parts) == CHUNK
-    assert error_of(parts[-1].tail.error)["code"] == "provider_timeout"
-    assert parts[-1].tail.attempts[0].outcome == pb.ATTEMPT_OUTCOME_TIMEOUT
+@pytest.mark.parametrize(
+    ("provider", "limits", "budget"),
+    [
+        (silent, {"first_token_timeout_seconds": 0.05}, "first_token"),
+        (streaming(then_silent=True), {"first_token_timeout_seconds": 0.05}, "first_token"),
+        (streaming(ROLE, then_silent=True), {"first_token_timeout_seconds": 0.05}, "first_token"),
+        (
+            streaming(ROLE, then_silent=True),
+            {"first_token_timeout_seconds": 0.2, "idle_timeout_seconds": 0.01},
+            "first_token",
+        ),
+        (silent, {"total_timeout_seconds": 0.05}, "total"),
+        (streaming(ROLE, then_silent=True), {"total_timeout_seconds": 0.05}, "total"),
+    ],
+)
+async def test_a_stream_whose_first_token_is_late_is_a_504(
+    providers: Providers, provider: Handler, limits: dict[str, float], budget: str
+) -> None:
+    """Models that think have the time that they are given, whatever may pass between two tokens."""
+    reply = await providers.begin(await providers(provider, **{**PATIENT, **limits}))
+    assert (reply.status, error_of(reply.body)["code"]) == (504, "provider_timeout")
+    assert (reply.budget, reply.attempt.outcome) == (budget, pb.ATTEMPT_OUTCOME_TIMEOUT)
+    assert reply.failure is not None
+    assert (reply.failure.again, reply.failure.elsewhere) == (False, True)
+
+
+@pytest.mark.parametrize("budget", ["idle", "total"])
+async def test_a_provider_that_falls_silent_in_mid_stream_is_told(
+    providers: Providers, budget: str
+) -> None:
+    """Between two pieces, or in all; what had come is kept."""
+    limits = {**PATIENT, f"{budget}_timeout_seconds": 0.5}
+    streamed = await providers.stream(await providers(streaming(CHUNK, then_silent=True), **limits))
+    assert streamed.frames == CHUNK
+    assert error_of(streamed.error)["code"] == "provider_timeout"
+    assert streamed.outcome == pb.ATTEMPT_OUTCOME_TIMEOUT
+    assert streamed.reply.stream is not None
+    assert streamed.reply.stream.budget == budget
+
+
+async def test_the_first_tokens_limit_ends_with_the_first_token(providers: Providers) -> None:
+    """A long answer is not a late one: only the idle limit passes here."""
+    limits = {**PATIENT, "first_token_timeout_seconds": 0.5, "idle_timeout_seconds": 0.7}
+    streamed = await providers.stream(await providers(streaming(CHUNK, then_silent=True), **limits))
+    assert streamed.reply.stream is not None
+    assert streamed.reply.stream.budget == "idle"
+
+
+async def test_no_connection_in_time_is_a_504(providers: Providers) -> None:
+    """A machine that is gone answers nothing at all; it is known within the connect limit."""
+    with ExitStack() as sockets:
+        listening = sockets.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(3):  # the backlog is full then, and the kernel lets no other in
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        one = providers.at(url, connect_timeout_seconds=0.05)
+        for reply in (await providers.complete(one), await providers.begin(one)):
+            assert (reply.status, reply.budget) == (504, "connect")
+            assert reply.attempt.outcome == pb.ATTEMPT_OUTCOME_TIMEOUT
+            assert reply.failure is not None
+            assert not reply.failure.again
 
 
 async def test_an_error_in_mid_stream_keeps_the_providers_words(providers: Providers) -> None:
     """They say more than we could; a key among them goes no further."""
     error = b'{"error":{"message":"out of memory, ' + KEY.encode() + b'","code":"oom"}}'
-    one = await providers(streaming(CHUNK, b"data: " + error + b"\n\n", FINISH, DONE))
-    parts = await providers.stream(one)
-    assert frames(parts) == CHUNK
-    assert error_of(parts[-1].tail.error) == {"message": "out of memory, ***", "code": "oom"}
-    assert not parts[-1].tail.complete
+    rest = b"data: " + error + b"\n\n" + FINISH + DONE
+    streamed = await providers.stream_in_two(CHUNK, rest)
+    assert streamed.frames == CHUNK
+    assert error_of(streamed.error) == {"message": "out of memory, ***", "code": "oom"}
 
 
 async def test_an_error_of_another_shape_is_told_in_openais(providers: Providers) -> None:
     """The official client loses the message of `{"error": "text"}`."""
-    one = await providers(streaming(CHUNK, b'data: {"error":"out of memory"}\n\n'))
-    parts = await providers.stream(one)
-    assert "out of memory" in error_of(parts[-1].tail.error)["message"]
+    streamed = await providers.stream_in_two(CHUNK, b'data: {"error":"out of memory"}\n\n')
+    assert "out of memory" in error_of(streamed.error)["message"]
 
 
 async def test_what_is_no_chunk_ends_the_stream(providers: Providers) -> None:
     """Clients would raise a parser's error that nobody catches."""
-    parts = await providers.stream(await providers(streaming(CHUNK + b"data: what?\n\n" + FINISH)))
-    assert frames(parts) == CHUNK
-    assert error_of(parts[-1].tail.error)["code"] == "provider_nonsense"
+    streamed = await providers.stream_in_two(CHUNK, CHUNK + b"data: what?\n\n" + FINISH)
+    assert streamed.frames == CHUNK + CHUNK
+    assert error_of(streamed.error)["code"] == "provider_nonsense"
 
 
 @pytest.mark.parametrize(("status", "told"), [(400, 400), (401, 502), (429, 429), (500, 500)])
@@ -432,17 +705,30 @@ async def test_a_stream_that_never_begins_is_an_ordinary_error(
 ) -> None:
     """Before the first byte there is still a status to say it with."""
     body = b'{"error": {"message": "no"}}'
-    (part,) = await providers.stream(await providers(answering(body, status, RELAYED)))
-    assert part.head.status == told
-    assert error_of(part.head.body)["message"]
-    assert part.head.headers["retry-after"] == "7"
-    assert part.head.attempts[0].status == status
+    reply = await providers.begin(await providers(answering(body, status, RELAYED)))
+    assert (reply.status, reply.attempt.status) == (told, status)
+    assert error_of(reply.body)["message"]
+    assert reply.headers["retry-after"] == "7"
+    assert reply.failure is not None
+    assert reply.failure.retry_after_seconds == (7.0 if status >= 429 else None)
 
 
 async def test_a_refused_key_of_a_stream_is_not_tried_again(providers: Providers) -> None:
     """The official client would try a 502 twice more, each time for nothing."""
-    (part,) = await providers.stream(await providers(answering(b"", 403)))
-    assert part.head.headers["x-should-retry"] == "false"
+    reply = await providers.begin(await providers(answering(b"", 403)))
+    assert reply.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_flagged_prompt_is_the_clients_trouble(
+    providers: Providers, streamed: bool
+) -> None:
+    """OpenRouter's moderation says 403, and means 400; the key is fine."""
+    body = b'{"error": {"message": "your input was flagged", "code": 403}}'
+    one = await providers(answering(body, 403))
+    reply = await (providers.begin(one) if streamed else providers.complete(one))
+    assert (reply.status, reply.body) == (400, body)
+    assert reply.attempt.outcome == pb.ATTEMPT_OUTCOME_REJECTED
 
 
 @pytest.mark.parametrize(("body", "status"), [(ANSWER, 200), (b"{}", 307)])
@@ -450,14 +736,83 @@ async def test_a_whole_answer_to_a_stream_is_a_502(
     providers: Providers, body: bytes, status: int
 ) -> None:
     """The official client would show an empty stream and no error."""
-    (part,) = await providers.stream(await providers(answering(body, status)))
-    assert (part.head.status, error_of(part.head.body)["code"]) == (502, "provider_nonsense")
+    reply = await providers.begin(await providers(answering(body, status)))
+    assert (reply.status, error_of(reply.body)["code"]) == (502, "provider_nonsense")
 
 
 async def test_a_stream_from_nowhere_is_a_502(providers: Providers) -> None:
     """The same answer as for a call that is not streamed."""
-    (part,) = await providers.stream(await providers.speaking(b""))
-    assert (part.head.status, error_of(part.head.body)["code"]) == (502, "provider_unavailable")
+    reply = await providers.begin(await providers.speaking(b""))
+    assert (reply.status, error_of(reply.body)["code"]) == (502, "provider_unavailable")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_provider_that_compresses_all_the_same_is_understood(
+    providers: Providers, streamed: bool
+) -> None:
+    """Proxies in between do it unasked."""
+    headers = {"content-encoding": "gzip"}
+    if streamed:
+        one = await providers(streaming(gzip.compress(CHUNK + FINISH + DONE), headers=headers))
+        assert (await providers.stream(one)).frames == CHUNK + FINISH + DONE
+    else:
+        one = await providers(answering(gzip.compress(ANSWER), headers=headers))
+        assert (await providers.complete(one)).body == ANSWER
+
+
+@pytest.mark.parametrize(
+    "writes", [(CHUNK,), (CHUNK, b"data: what?\n\n"), (CHUNK, DONE), (CHUNK, SECOND, FINISH)]
+)
+async def test_held_back_an_answer_that_breaks_off_is_a_failure(
+    providers: Providers, writes: tuple[bytes, ...]
+) -> None:
+    """Nobody has seen any of it, so that it may be asked for again."""
+    reply = await providers.begin(await providers(streaming(*writes)), hold_back=True)
+    assert (reply.status, reply.stream) == (502, None)
+    assert reply.failure is not None
+    assert reply.failure.elsewhere
+
+
+async def test_held_back_a_line_that_breaks_is_tried_again(providers: Providers) -> None:
+    """At the same endpoint too: with one there would be no answer else."""
+    reply = await providers.begin(await providers.speaking(STREAM_HEAD + CHUNK), hold_back=True)
+    assert reply.failure is not None
+    assert reply.failure.again
+
+
+@pytest.mark.parametrize("end", [DONE, b""])
+async def test_held_back_an_answer_comes_whole_or_not(providers: Providers, end: bytes) -> None:
+    """Its `[DONE]` is there in the first frames that anybody sees."""
+    reply = await providers.begin(await providers(streaming(CHUNK, FINISH, end)), hold_back=True)
+    assert reply.stream is not None
+    assert await anext(reply.stream.frames()) == CHUNK + FINISH + DONE
+    assert reply.first_token_seconds < reply.attempt.seconds
+    await reply.stream.aclose()
+
+
+async def test_held_back_an_answer_has_a_limit(providers: Providers) -> None:
+    """It stands in our memory."""
+    one = await providers(streaming(*[CHUNK] * 20, FINISH, DONE))
+    reply = await providers.begin(one, hold_back=True)
+    assert (reply.status, error_of(reply.body)["code"]) == (502, "provider_nonsense")
+
+
+async def test_held_back_a_provider_that_falls_silent_is_a_504(providers: Providers) -> None:
+    """The first token has come, so that its limit has ended; the idle one has not."""
+    limits = {**PATIENT, "first_token_timeout_seconds": 0.5, "idle_timeout_seconds": 0.7}
+    one = await providers(streaming(CHUNK, then_silent=True), **limits)
+    reply = await providers.begin(one, hold_back=True)
+    assert (reply.status, reply.budget) == (504, "idle")
+
+
+async def test_what_comes_before_the_first_token_is_not_kept_without_end(
+    providers: Providers,
+) -> None:
+    """A provider that sends comments for ever would eat the upstream's memory."""
+    ping = b": " + b"x" * 100_000 + b"\n\n"
+    reply = await providers.begin(await providers(streaming(*[ping] * 11, then_silent=True)))
+    assert reply.stream is not None
+    await reply.stream.aclose()
 
 
 async def test_a_client_that_leaves_stops_the_provider(providers: Providers) -> None:
@@ -465,20 +820,18 @@ async def test_a_client_that_leaves_stops_the_provider(providers: Providers) -> 
     cancelled = asyncio.Event()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(CHUNK)
         try:
-            return await silent(request)
+            return await streaming(CHUNK, then_silent=True)(request)
         finally:
             cancelled.set()
 
-    parts = providers.client.stream(await providers(handle), b"{}", hide_usage=False)
-    async with aclosing(parts):  # type: ignore[type-var]
-        await anext(parts)
-        await anext(parts)
-        assert not cancelled.is_set()
+    reply = await providers.begin(await providers(handle))
+    assert reply.stream is not None
+    assert await anext(reply.stream.frames()) == CHUNK
+    assert not cancelled.is_set()
+    await reply.stream.aclose()
     await cancelled.wait()
+    assert reply.attempt.outcome == pb.ATTEMPT_OUTCOME_CANCELLED
 
 
 async def test_a_caller_that_leaves_stops_a_whole_answer(providers: Providers) -> None:
@@ -507,16 +860,13 @@ async def test_a_provider_that_keeps_the_line_open_after_the_end_holds_nobody(
     left = asyncio.Event()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(FINISH + DONE)
         try:
-            return await silent(request)
+            return await streaming(FINISH + DONE, then_silent=True)(request)
         finally:
             left.set()
 
-    parts = await providers.stream(await providers(handle))
-    assert parts[-1].tail.complete
+    streamed = await providers.stream(await providers(handle))
+    assert (streamed.frames, streamed.error) == (FINISH + DONE, b"")
     await left.wait()
 
 
@@ -535,8 +885,10 @@ async def test_connections_are_kept_for_the_next_call(providers: Providers) -> N
     one = await providers(handle)
     for _ in range(3):
         read.clear()
-        async for part in providers.client.stream(one, b"{}", hide_usage=False):
-            if DONE in part.frames:
+        reply = await providers.begin(one)
+        assert reply.stream is not None
+        async for frames in reply.stream.frames():
+            if DONE in frames:
                 read.set()
     assert len(peers) == 1
 

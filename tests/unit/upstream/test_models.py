@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pointsman.errors import ConfigError, UnknownModel
+from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.upstream.models import DEMO_SOURCE, Catalogue, Endpoint, Key, load_catalogue
 
 TWO_PROVIDERS = """
@@ -17,7 +18,7 @@ providers:
     base_url: http://gpu:8000/v1/
     headers: {x-team: routing}
     include_usage: false
-    read_timeout_seconds: 30
+    idle_timeout_seconds: 30
 models:
   big:
     provider: openai
@@ -43,15 +44,22 @@ def load(tmp_path: Path) -> Callable[..., Catalogue]:
     return load
 
 
+def only(catalogue: Catalogue, name: str) -> Endpoint:
+    """Returns a model's one endpoint."""
+    (endpoint,) = catalogue[name].endpoints
+    return endpoint
+
+
 def test_the_pair_may_live_at_two_providers(load: Callable[..., Catalogue]) -> None:
     """The strong model is often bought and the weak one at home."""
     catalogue = load(TWO_PROVIDERS, **ENVIRON)
-    big, small = catalogue["big"], catalogue["small"]
+    big, small = only(catalogue, "big"), only(catalogue, "small")
     assert (big.provider, small.provider) == ("openai", "vllm")
     assert big.url == "https://api.openai.com/v1/chat/completions"
     assert (big.provider_model, big.key.reveal()) == ("gpt-4o", "sk-1")
-    assert (big.prices.input_price_per_million, big.prices.output_price_per_million) == (2.5, 10.0)
-    assert small.settings.read_timeout_seconds == 30
+    prices = catalogue["big"].settings
+    assert (prices.input_price_per_million, prices.output_price_per_million) == (2.5, 10.0)
+    assert small.settings.idle_timeout_seconds == 30
     assert not small.settings.include_usage
 
 
@@ -59,19 +67,19 @@ def test_a_model_without_a_name_of_its_own_is_called_by_its_key(
     load: Callable[..., Catalogue],
 ) -> None:
     """Five lines of YAML are enough; the base URL may end in a slash or not."""
-    small = load(TWO_PROVIDERS, **ENVIRON)["small"]
+    small = only(load(TWO_PROVIDERS, **ENVIRON), "small")
     assert small.provider_model == "small"
     assert small.url == "http://gpu:8000/v1/chat/completions"
 
 
 def test_without_api_key_env_no_key_is_sent(load: Callable[..., Catalogue]) -> None:
     """VLLM and Ollama at home want none."""
-    assert load(TWO_PROVIDERS, **ENVIRON)["small"].key.reveal() is None
+    assert only(load(TWO_PROVIDERS, **ENVIRON), "small").key.reveal() is None
 
 
 def test_models_are_listed_in_the_order_of_the_file(load: Callable[..., Catalogue]) -> None:
     """The listing that clients see is the operator's."""
-    names = [endpoint.model for endpoint in load(TWO_PROVIDERS, **ENVIRON).endpoints()]
+    names = [model.name for model in load(TWO_PROVIDERS, **ENVIRON).models()]
     assert names == ["big", "small"]
 
 
@@ -106,79 +114,30 @@ def test_a_missing_key_is_found_at_the_start(
 
 def test_room_around_a_key_is_no_part_of_it(load: Callable[..., Catalogue]) -> None:
     """Files that hold secrets end in a line feed, which no header may contain."""
-    assert load(TWO_PROVIDERS, OPENAI_API_KEY=" sk-1\n")["big"].key.reveal() == "sk-1"
+    assert only(load(TWO_PROVIDERS, OPENAI_API_KEY=" sk-1\n"), "big").key.reveal() == "sk-1"
 
 
 def test_a_key_shows_nowhere(load: Callable[..., Catalogue]) -> None:
     """Logs, tracebacks and error pages print representations."""
-    endpoint = load(TWO_PROVIDERS, **ENVIRON)["big"]
-    for text in (repr(endpoint), str(endpoint), f"{endpoint.key}", repr(vars(Catalogue))):
+    catalogue = load(TWO_PROVIDERS, **ENVIRON)
+    endpoint = only(catalogue, "big")
+    for text in (repr(endpoint), f"{endpoint.key}", repr(catalogue["big"]), repr(vars(catalogue))):
         assert "sk-1" not in text
     assert (repr(Key("sk-1")), repr(Key(None))) == ("Key(***)", "Key(None)")
-
-
-PROVIDER = "providers: {p: {base_url: 'http://x'}}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("providers: {p: {base_url: 'x/v1'}}\nmodels: {a: {provider: p}}", "`x/v1`"),
-        ("providers: {p: {base_url: 'ftp://x'}}\nmodels: {a: {provider: p}}", "http(s)://"),
-        ("providers: {p: {}}\nmodels: {a: {provider: p}}", "base_url"),
-        (
-            "providers: {p: {base_url: 'http://x', headers: {Authorization: k}}}\n"
-            "models: {a: {provider: p}}",
-            "api_key_env",
-        ),
-        ("providers: {p: {base_url: 'http://x', api_key: k}}\nmodels: {}", "api_key"),
-        (PROVIDER + "models: {}", "$.models"),
-        (PROVIDER + "models: {a: {provider: q}}", "`q`, and there are only p"),
-        ("providers: {}\nmodels: {a: {provider: q}}", "only none"),
-        (PROVIDER + "models: {router-a: {provider: p}}", "`router-a`"),
-        (PROVIDER + "models: {'': {provider: p}}", "may not be called"),
-        (
-            PROVIDER + "models: {a: {provider: p, input_price_per_million: -1}}",
-            "input_price_per_million",
-        ),
-        (
-            PROVIDER + "models: {a: {provider: p, output_price_per_million: .nan}}",
-            "output_price_per_million",
-        ),
-        (
-            PROVIDER + "models: {a: {provider: p, output_price_per_million: .inf}}",
-            "output_price_per_million",
-        ),
-        (
-            PROVIDER + "models: {a: {provider: p, context_window_tokens: -5}}",
-            "context_window_tokens",
-        ),
-        (PROVIDER + "models: {a: {provider: p, prize: 5}}", "prize"),
-        (PROVIDER, "models"),
-    ],
-)
-def test_a_mistake_in_the_file_names_file_and_value(
-    load: Callable[..., Catalogue], text: str, said: str
-) -> None:
-    """The upstream does not start on a file that it cannot honour, and says why in a line."""
-    with pytest.raises(ConfigError) as caught:
-        load(text)
-    assert "models.yaml" in caught.value.message
-    assert said in caught.value.message
-    assert "\n" not in caught.value.message
 
 
 def test_without_a_file_the_pair_is_the_demo_providers() -> None:
     """A first run needs no key and no file."""
     catalogue = load_catalogue(None, "http://127.0.0.1:5/v1", {})
     assert catalogue.source == DEMO_SOURCE
-    assert {name: catalogue[name].provider_model for name in ("strong", "weak")} == {
+    assert {name: only(catalogue, name).provider_model for name in ("strong", "weak")} == {
         "strong": "demo-strong",
         "weak": "demo-weak",
     }
     strong, weak = catalogue["strong"], catalogue["weak"]
-    assert strong.url == "http://127.0.0.1:5/v1/chat/completions"
-    assert strong.prices.output_price_per_million > weak.prices.output_price_per_million
+    assert strong.endpoints[0].url == "http://127.0.0.1:5/v1/chat/completions"
+    assert strong.settings.output_price_per_million > weak.settings.output_price_per_million
+    assert (strong.fallbacks, weak.fallbacks) == (["weak"], ["strong"])
 
 
 def test_the_catalogue_says_where_it_comes_from(
@@ -196,12 +155,9 @@ def test_the_fixture_is_what_the_catalogue_makes(
         "providers: {acme: {base_url: 'http://127.0.0.1:1/v1'}}\n"
         "models: {strong: {provider: acme, model: acme-1}}"
     )
-    made, loaded = endpoint(key=None), load(text)["strong"]
-    assert (made.url, made.provider_model, made.settings) == (
-        loaded.url,
-        loaded.provider_model,
-        loaded.settings,
-    )
+    made, loaded = endpoint(key=None), only(load(text), "strong")
+    for name in ("model", "provider", "provider_model", "label", "url", "settings", "weight"):
+        assert getattr(made, name) == getattr(loaded, name)
 
 
 PROXIED = {"HTTPS_PROXY": "http://proxy:3128", "OPENAI_API_KEY": "sk-1"}
@@ -219,11 +175,65 @@ def test_proxies_are_the_ones_of_the_environment(
     load: Callable[..., Catalogue], environ: dict[str, str], model: str, proxy: str | None
 ) -> None:
     """A provider behind a company's proxy is reached as every other client reaches it."""
-    assert load(TWO_PROVIDERS, **environ)[model].proxy == proxy
+    assert only(load(TWO_PROVIDERS, **environ), model).proxy == proxy
 
 
 def test_the_demo_provider_is_never_behind_a_proxy() -> None:
     """It is on this machine."""
     environ = {"HTTP_PROXY": "http://proxy:3128"}
     catalogue = load_catalogue(None, "http://127.0.0.1:6061/v1", environ)
-    assert {endpoint.proxy for endpoint in catalogue.endpoints()} == {None}
+    assert {only(catalogue, name).proxy for name in ("strong", "weak")} == {None}
+
+
+SPREAD = """
+providers:
+  azure-eu: {base_url: "https://eu.openai.azure.com", api: azure, api_version: "2024-10-21",
+             api_key_env: AZURE_EU_KEY}
+  openai: {base_url: "https://api.openai.com/v1", api_key_env: OPENAI_API_KEY}
+  unused: {base_url: "https://api.example.com/v1", api_key_env: NOT_SET}
+models:
+  big:
+    endpoints:
+      - {provider: azure-eu, model: first, weight: 2}
+      - {provider: azure-eu, model: second}
+      - {provider: openai}
+    fallbacks: [small]
+  small: {provider: openai, model: gpt-4.1-nano}
+"""
+KEYS = {"AZURE_EU_KEY": "az-1", "OPENAI_API_KEY": "sk-1"}
+
+
+async def test_a_model_may_be_served_at_several_places(load: Callable[..., Catalogue]) -> None:
+    """Each is asked in its own way, with its own key and its own name for the model."""
+    catalogue = load(SPREAD, **KEYS)
+    first, second, third = catalogue["big"].endpoints
+    assert [one.model for one in (first, second, third)] == ["big"] * 3
+    assert "/deployments/first/" in first.url
+    assert third.url == "https://api.openai.com/v1/chat/completions"
+    assert [one.provider_model for one in (first, second, third)] == ["first", "second", "big"]
+    assert [one.weight for one in (first, second, third)] == [2.0, 1.0, 1.0]
+    assert await first.authenticate() == {"api-key": "az-1"}
+    assert await third.authenticate() == {"authorization": "Bearer sk-1"}
+    assert catalogue["big"].fallbacks == ["small"]
+
+
+def test_a_label_tells_a_models_endpoints_apart(load: Callable[..., Catalogue]) -> None:
+    """The provider's name, with its name for the model where one provider has two."""
+    catalogue = load(SPREAD, **KEYS)
+    labels = ["azure-eu/first", "azure-eu/second", "openai"]
+    assert [one.label for one in catalogue["big"].endpoints] == labels
+    for endpoint in catalogue["big"].endpoints:
+        attempt = pb.Attempt(
+            model="big", provider=endpoint.provider, provider_model=endpoint.provider_model
+        )
+        assert catalogue.endpoint_label(attempt) == endpoint.label
+
+
+def test_a_provider_that_no_model_uses_needs_no_key(load: Callable[..., Catalogue]) -> None:
+    """A file may list more than this machine has keys for."""
+    assert load(SPREAD, **KEYS)["small"].name == "small"
+
+
+async def test_closing_signs_everybody_out(load: Callable[..., Catalogue]) -> None:
+    """Credentials have connections of their own."""
+    await load(SPREAD, **KEYS).close()

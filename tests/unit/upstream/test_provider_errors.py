@@ -6,14 +6,23 @@ from typing import Any
 
 import pytest
 
-from pointsman.errors import ProviderNonsense, ProviderTimeout, ProviderUnavailable
+from pointsman.errors import (
+    ProviderError,
+    ProviderNonsense,
+    ProviderTimeout,
+    ProviderUnauthorized,
+    ProviderUnavailable,
+)
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.upstream.models import Endpoint
 from services.upstream.provider_errors import (
+    STATUS_BY_KIND,
     body_for,
     in_openai_shape,
     outcome_of,
     refusal,
+    relayed,
+    reported,
     without_key,
 )
 
@@ -29,8 +38,10 @@ def error_in(body: bytes) -> dict[str, Any]:
     ("error", "code"),
     [
         (ProviderUnavailable("gone"), "provider_unavailable"),
-        (ProviderTimeout("gone"), "provider_timeout"),
+        (ProviderTimeout("gone", budget="idle"), "provider_timeout"),
         (ProviderNonsense("gone"), "provider_nonsense"),
+        (ProviderUnauthorized("gone"), "provider_unauthorized"),
+        (ProviderError("gone"), "provider_error"),
     ],
 )
 def test_a_provider_that_cannot_be_used_has_a_code(error: Any, code: str) -> None:
@@ -131,5 +142,40 @@ def test_without_a_key_nothing_is_hidden(endpoint: Callable[..., Endpoint]) -> N
 def test_an_attempts_outcome_follows_its_status(
     status: int, outcome: pb.AttemptOutcome.ValueType
 ) -> None:
-    """Failover, when it comes, decides by it; dashboards do already."""
+    """Dashboards count by it, and it says whether the key is refused."""
     assert outcome_of(status) == outcome
+
+
+def test_every_kind_has_a_status_that_blames_the_provider() -> None:
+    """A kind without one would be a fault of ours at the moment when a provider fails."""
+    assert STATUS_BY_KIND.keys() == {
+        ProviderError.kind,
+        *(one.kind for one in ProviderError.__subclasses__()),
+    }
+    assert {status for status, _ in STATUS_BY_KIND.values()} == {502, 504}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error": {"message": "no, sk-1234"}}', "no, ***"),
+        (b'{"error": "no, sk-1234"}', '{"error": "no, ***"}'),
+    ],
+)
+def test_an_error_with_status_200_is_told_in_openais_shape(
+    endpoint: Callable[..., Endpoint], body: bytes, message: str
+) -> None:
+    """OpenRouter reports a failing provider so; a client must not take it for an answer."""
+    assert json.loads(reported(body, endpoint(key="sk-1234")))["error"]["message"] == message
+
+
+def test_only_headers_that_clients_act_on_go_further() -> None:
+    """Limits are the provider's and of use; cookies and names of machines are nobody's business."""
+    headers = {
+        "Retry-After": "1",
+        "X-RateLimit-Remaining-Tokens": "7",
+        "x-should-retry": "caf\xe9",
+        "set-cookie": "a=b",
+        "server": "acme",
+    }
+    assert relayed(headers) == {"retry-after": "1", "x-ratelimit-remaining-tokens": "7"}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from openai._streaming import SSEDecoder  # the official client's own; it has no public name
 
 from pointsman.errors import ProviderNonsense, ProviderUnavailable
-from services.upstream.sse import DONE, MAX_EVENT_BYTES, AnswerReader, EventSplitter, usage_of
+from pointsman.upstream.v1 import upstream_pb2 as pb
+from services.upstream.sse import DONE, MAX_EVENT_BYTES, AnswerReader, EventSplitter, read_whole
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}\n\n'
 FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -159,6 +160,81 @@ def test_nothing_follows_the_end() -> None:
     assert read(FINISH + DONE + CHUNK, DONE)[0] == FINISH + DONE
 
 
+@pytest.mark.parametrize("writes", [CHUNK, b"", USAGE])
+def test_an_end_without_a_finish_reason_is_none(writes: bytes) -> None:
+    """Some providers write `[DONE]` when they give up; half an answer must not look whole."""
+    passed, reader = read(writes + DONE)
+    assert DONE not in passed
+    assert isinstance(reader.failure, ProviderUnavailable)
+    assert not reader.done
+
+
+def test_every_choice_that_was_begun_must_finish() -> None:
+    """With n=2 one may be cut off while the other is whole."""
+    second = CHUNK.replace(b'"index":0', b'"index":1')
+    assert not read(CHUNK + second + FINISH)[1].finished
+    passed, reader = read(CHUNK + second + FINISH + DONE)
+    assert DONE not in passed
+    assert isinstance(reader.failure, ProviderUnavailable)
+    assert read(CHUNK + second + FINISH + FINISH.replace(b'"index":0', b'"index":1'))[1].finished
+
+
+def delta(delta: str, finish: str = "null") -> bytes:
+    """Returns a chunk that says this."""
+    choice = f'{{"index":0,"delta":{delta},"finish_reason":{finish}}}'
+    return f'data: {{"choices":[{choice}]}}\n\n'.encode()
+
+
+@pytest.mark.parametrize(
+    ("chunk", "begun", "characters"),
+    [
+        (delta('{"role":"assistant"}'), False, 0),
+        (delta('{"role":"assistant","content":""}'), False, 0),
+        (delta('{"role":"assistant","content":null,"refusal":null}'), False, 0),
+        (delta('{"content":"Hi"}'), True, 2),
+        (delta('{"refusal":"No"}'), True, 2),
+        (delta('{"reasoning_content":"Hm"}'), True, 2),
+        (delta('{"tool_calls":[{"index":0,"id":"c1","function":{"name":"f"}}]}'), True, 1),
+        (delta('{"audio":{"id":"a1","data":"AAAA"}}'), True, 0),
+        (delta("{}", '"stop"'), True, 0),
+        (USAGE, False, 0),
+        (b": ping\n\n", False, 0),
+    ],
+)
+def test_an_answer_begins_with_something_to_show(
+    chunk: bytes, begun: bool, characters: int
+) -> None:
+    """A provider that sends a role and then nothing can still be left for another, unseen."""
+    _, reader = read(chunk)
+    assert (reader.begun, reader.characters) == (begun, characters)
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    """Servers that write it into every chunk would have every cut taken for an end."""
+    _, reader = read(delta('{"content":"Hi"}', '""'))
+    assert not reader.finished
+
+
+def test_details_of_usage_are_read() -> None:
+    """Cached and reasoning tokens have prices of their own."""
+    usage = (
+        b'{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":5,'
+        b'"prompt_tokens_details":{"cached_tokens":4},'
+        b'"completion_tokens_details":{"reasoning_tokens":2}}}'
+    )
+    expected = pb.Usage(input_tokens=9, output_tokens=5, cached_input_tokens=4, reasoning_tokens=2)
+    assert read_whole(usage).usage == expected
+    assert read(b"data: " + usage + b"\n\n")[1].usage == expected
+
+
+def test_usage_in_every_chunk_counts_once() -> None:
+    """VLLM can send running totals; the last is the bill."""
+    first, last = (USAGE.replace(b":5", b":" + n) for n in (b"1", b"5"))
+    usage = read(CHUNK + first + FINISH + last + DONE)[1].usage
+    assert usage is not None
+    assert usage.output_tokens == 5
+
+
 def test_usage_is_noted_and_shown_to_who_asked() -> None:
     """Tokens are counted from the provider's own words."""
     passed, reader = read(CHUNK + USAGE)
@@ -169,8 +245,8 @@ def test_usage_is_noted_and_shown_to_who_asked() -> None:
 
 def test_usage_that_only_we_asked_for_is_hidden() -> None:
     """A client that did not ask may not be able to read a chunk without choices."""
-    passed, reader = read(CHUNK + USAGE + DONE, hide_usage=True)
-    assert passed == CHUNK + DONE
+    passed, reader = read(CHUNK + FINISH + USAGE + DONE, hide_usage=True)
+    assert passed == CHUNK + FINISH + DONE
     assert reader.usage is not None
     assert reader.usage.output_tokens == 5
 
@@ -233,22 +309,40 @@ def test_data_in_several_lines_is_one_chunk() -> None:
 
 def test_a_whole_answers_usage() -> None:
     """The same count for answers that are not streamed."""
-    usage = usage_of(b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}')
+    usage = read_whole(b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}').usage
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "characters", "is_error"),
+    [
+        (b'{"choices":[{"message":{"role":"assistant","content":"Hello"}}]}', 5, False),
+        (b'{"choices":[{"message":{"content":"ab"}},{"message":{"content":"c"}}]}', 3, False),
+        (b'{"choices":[]}', 0, False),
+        (b'{"error":{"message":"no"}}', 0, True),
+        (b'{"error":null,"choices":[]}', 0, False),
+    ],
+)
+def test_a_whole_answer_is_counted_and_an_error_is_none(
+    answer: bytes, characters: int, is_error: bool
+) -> None:
+    """A provider without usage is owed for what it wrote; an error with status 200 is no answer."""
+    read = read_whole(answer)
+    assert (read.characters, read.is_error) == (characters, is_error)
 
 
 @pytest.mark.parametrize("answer", [b"{}", b'{"usage":null}'])
 def test_an_answer_without_usage_has_none(answer: bytes) -> None:
     """None is not zero tokens."""
-    assert usage_of(answer) is None
+    assert read_whole(answer).usage is None
 
 
 @pytest.mark.parametrize("answer", [b"", b"[]", b"null", b"OK", b"<html>"])
 def test_a_whole_answer_is_an_object(answer: bytes) -> None:
     """A page from a proxy in between is not an answer."""
     with pytest.raises(ProviderNonsense):
-        usage_of(answer)
+        read_whole(answer)
 
 
 ODD = ["-1", str(2**64 - 1), "12.5", '"many"', "null", "[]"]
@@ -258,7 +352,7 @@ ODD = ["-1", str(2**64 - 1), "12.5", '"many"', "null", "[]"]
 def test_odd_usage_does_not_cost_the_answer(tokens: str) -> None:
     """A paid answer counts more than its bill; metrics take no negative counts."""
     answer = f'{{"choices":[],"usage":{{"prompt_tokens":{tokens},"completion_tokens":5}}}}'
-    usage = usage_of(answer.encode())
+    usage = read_whole(answer.encode()).usage
     assert usage is None or usage.input_tokens >= 0
     passed, reader = read(f"data: {answer}\n\n".encode())
     assert json.loads(passed.removeprefix(b"data: ")) == json.loads(answer)
@@ -268,6 +362,6 @@ def test_odd_usage_does_not_cost_the_answer(tokens: str) -> None:
 @pytest.mark.parametrize("usage", ['"n/a"', "[]", "5", "true"])
 def test_usage_of_another_shape_does_not_cost_the_answer(usage: str) -> None:
     """A field that the client may not even read must not turn its answer into an error."""
-    assert usage_of(f'{{"choices":[],"usage":{usage}}}'.encode()) is None
+    assert read_whole(f'{{"choices":[],"usage":{usage}}}'.encode()).usage is None
     chunk = f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode()
     assert read(chunk)[0] == chunk
