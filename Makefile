@@ -3,7 +3,10 @@
 #   make up      start the cluster on this machine; Ctrl-C stops it
 #   make test    lint, types, import contracts, proto drift and all tests
 #   make bench   requests/s, CPU per request and latency beside a direct call
+#   make bench-faults  sixteen ways in which a provider fails, scored; a minute and a half
+#   make soak    ten minutes of every fault at once: memory, descriptors, sums of counters
 #   make proto   generate code from protos/
+#   make proto-baseline  at a release: the protos as they are become what later ones may not break
 #   make train   train the shipped routers again (needs torch, and data in POINTSMAN_DATA)
 #   make images  build the services' container images (needs docker)
 #   make deploy-test  docker-compose.yml in a real engine: a running one, or root's own on Debian
@@ -21,7 +24,7 @@ PROTOS := $(wildcard protos/pointsman/*/v1/*.proto)
 # Absolute, so that the generators are found whatever the PATH is.
 TOOLS := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: setup up test lint proto bench train images deploy-test clean
+.PHONY: setup up test lint proto proto-baseline bench bench-faults soak train images deploy-test clean
 
 setup: $(VENV)/.serve
 
@@ -41,8 +44,19 @@ proto: $(VENV)/.test
 	$(TOOLS) $(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. \
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
 
+# Only what breaks nothing moves it: with CI set, a check that cannot be made fails.
+proto-baseline: $(VENV)/.test
+	CI=true $(TOOLS) $(BIN)/python -m pytest -q tests/contract/test_protos.py
+	rm -rf tests/contract/proto_baseline && cp -r protos tests/contract/proto_baseline
+
 bench: setup
 	$(BIN)/python -m bench
+
+bench-faults: setup
+	@$(BIN)/python -m bench.fault_wall
+
+soak: setup
+	@$(BIN)/python -m bench.soak
 
 # Twins first: the same routers without MMLU's labels or with 1,500 of them, for the figures on MMLU
 # that routers trained on all of them cannot have.

@@ -1,5 +1,6 @@
-"""The wire contracts: generated code is what the protos say, and everything is explained."""
+"""The wire contracts: generated as written, explained, and never broken within a version."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,12 +11,21 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from tests.conftest import missing
+from tests.node.packages import installed
 
 ROOT = Path(__file__).parents[2]
+BASELINE = Path(__file__).parent / "proto_baseline"
+SCORER = Path("pointsman", "scorer", "v1", "scorer.proto")
+UPSTREAM = Path("pointsman", "upstream", "v1", "upstream.proto")
+# FILE: what was generated from the old proto can be generated from the new one, names and all.
+RULES = {"version": "v2", "lint": {"use": ["STANDARD"]}, "breaking": {"use": ["FILE"]}}
 PROTOS = sorted((ROOT / "protos").rglob("*.proto"))
 GENERATED = sorted(
     path for path in (ROOT / "pointsman").rglob("*_pb2*.py*") if path.suffix in {".py", ".pyi"}
 )
+
+# The first test of all that needs them installs them.
+needs_packages = pytest.mark.timeout(300)
 
 
 def protoc(*arguments: str) -> None:
@@ -106,13 +116,82 @@ def test_each_rpc_has_its_own_request_and_response(
                 assert method.output_type.endswith(f".{method.name}Response")
 
 
-def test_package_is_the_folder_and_enum_values_are_prefixed(
-    files: list[descriptor_pb2.FileDescriptorProto],
+def buf(*arguments: str | Path) -> set[str]:
+    """Returns the names of the rules that buf finds broken."""
+    ran = subprocess.run(
+        [
+            installed() / "node_modules" / ".bin" / "buf",
+            *arguments,
+            *("--config", json.dumps(RULES), "--error-format", "json"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode in {0, 100}, ran.stderr
+    return {json.loads(line)["type"] for line in ran.stdout.splitlines()}
+
+
+def breaks(protos: Path) -> set[str]:
+    """Returns the rules by which these protos break what the last release promised."""
+    return buf("breaking", protos, "--against", BASELINE)
+
+
+@needs_packages
+def test_protos_keep_bufs_standard_rules() -> None:
+    """Packages, names and enums are as generators of every language expect them."""
+    assert buf("lint", ROOT / "protos") == set()
+
+
+@needs_packages
+def test_protos_break_nothing_that_was_released() -> None:
+    """A client that was built against the last release works with this one, and compiles."""
+    assert breaks(ROOT / "protos") == set(), "an incompatible change is a v2: see CONTRIBUTING.md"
+
+
+@needs_packages
+@pytest.mark.parametrize(
+    ("name", "old", "new", "rule"),
+    [
+        (SCORER, "  bool cached = 7;\n", "", "FIELD_NO_DELETE"),
+        (SCORER, "  bool cached = 7;\n", "  reserved 7;\n", "FIELD_NO_DELETE"),
+        (SCORER, "double percentile = 4;", "float percentile = 4;", "FIELD_SAME_TYPE"),
+        (SCORER, "bool cached = 7;", "bool stale = 7;", "FIELD_SAME_NAME"),
+        (SCORER, "string prompt = 2;", "repeated string prompt = 2;", "FIELD_SAME_CARDINALITY"),
+        (SCORER, "rpc ScoreBatch(", "rpc ScoreMany(", "RPC_NO_DELETE"),
+        (UPSTREAM, "(stream StreamC", "(StreamC", "RPC_SAME_SERVER_STREAMING"),
+        (UPSTREAM, "REASON_TIMEOUT = 3", "REASON_LATE = 3", "ENUM_VALUE_SAME_NAME"),
+        (UPSTREAM, "package pointsman.upstream.v1", "package upstream.v1", "FILE_SAME_PACKAGE"),
+    ],
+)
+def test_a_change_that_breaks_clients_is_found(
+    tmp_path: Path, name: Path, old: str, new: str, rule: str
 ) -> None:
-    """What buf's STANDARD rules ask, where it costs nothing to check ourselves."""
-    for file in files:
-        assert file.name.startswith(file.package.replace(".", "/") + "/")
-        for enum in file.enum_type:
-            prefix = "".join(f"_{c}" if c.isupper() else c for c in enum.name).upper().lstrip("_")
-            assert all(value.name.startswith(prefix) for value in enum.value)
-            assert enum.value[0].name == f"{prefix}_UNSPECIFIED"
+    """A check that never fails guards nothing."""
+    assert rule in breaks(edited(tmp_path, name, old, new))
+
+
+@needs_packages
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (SCORER, "bool cached = 7;", "bool cached = 7;\n  string note = 100;"),
+        (SCORER, "  rpc Score(", "  rpc Explain(ModelPair) returns (Router);\n  rpc Score("),
+        (UPSTREAM, "REASON_TIMEOUT = 3;", "REASON_TIMEOUT = 3;\n  FALLBACK_REASON_NEW = 100;"),
+        (SCORER, "// Many prompts", "// A lot of prompts"),
+    ],
+)
+def test_a_change_that_breaks_nobody_is_let_through(
+    tmp_path: Path, name: Path, old: str, new: str
+) -> None:
+    """What may change within a version: new fields, rpcs and values, and better words."""
+    assert breaks(edited(tmp_path, name, old, new)) == set()
+
+
+def edited(folder: Path, name: Path, old: str, new: str) -> Path:
+    """Returns a copy of the released protos with one edit."""
+    shutil.copytree(BASELINE, folder, dirs_exist_ok=True)
+    text = (folder / name).read_text(encoding="utf-8")
+    assert old in text
+    (folder / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+    return folder
