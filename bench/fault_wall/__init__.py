@@ -1,0 +1,1 @@
+"""The fault wall: sixteen ways in which a provider fails, and what is right each time."""

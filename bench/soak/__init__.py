@@ -1,0 +1,1 @@
+"""Every fault at once for minutes: nothing may leak, hang, or go uncounted."""
