@@ -106,6 +106,8 @@ class Record:
     """The name of the caller's API key; None without keys, and where the key was refused."""
     router: str = "none"
     """A router's name, `direct`, `other` for one that does not exist, `none` before it is known."""
+    reason: str = ""
+    """What decided: `win_rate`, `fallback`, `rule:<name>`, `alias`, `direct`; empty before that."""
     decision: Decision | None = None
     model: str | None = None
     """The one that was chosen or named; from its answer on, the one that answered."""
@@ -131,11 +133,12 @@ class Record:
         finally:
             self.seconds[name] = self.clock() - started_at
 
-    def decided(self, decision: Decision) -> None:
-        """Notes and counts the decision."""
-        self.decision = decision
-        self.metrics.decisions.labels(self.router, decision.choice).inc()
-        self._fell_back(decision.fallback or "")
+    def routed(self, model: str, reason: str, decision: Decision | None) -> None:
+        """Notes which model is asked and why, and counts a router's decision."""
+        self.model, self.reason, self.decision = model, reason, decision
+        if decision is not None:
+            self.metrics.decisions.labels(self.router, decision.choice).inc()
+            self._fell_back(decision.fallback or "")
 
     def answered(self, model: str, fallback: pb.FallbackReason.ValueType) -> None:
         """Notes who answered, and counts why if it was not who was asked."""
@@ -187,6 +190,7 @@ def _line(record: Record, outcome: str, seconds: float) -> dict[str, object]:
         "threshold": decision.threshold if decision else None,
         "strong_win_rate": decision.strong_win_rate if decision else None,
         "choice": decision.choice if decision else None,
+        "reason": record.reason or None,
         "fallback": ",".join(record.fallbacks) or None,
         "model": record.model,
         "stream": record.stream,

@@ -110,6 +110,7 @@ class Admission:
     def _count_refusal(self, limit: int) -> None:
         reason = "unanswered" if limit == self._settings.max_unanswered else "delay"
         self._metrics.refused.labels(reason).inc()
+        self._metrics.requests.labels("none", Overloaded.kind).inc()
         self._unreported += 1
         if self._clock() - self._reported_at >= _WARNING_SECONDS:
             extra = {"reason": reason, "limit": limit, "refused": self._unreported}

@@ -24,10 +24,12 @@ from services.gateway.completion import UpstreamClient
 from services.gateway.config import METRICS_PORT_VARIABLE, PORT_VARIABLE, GatewaySettings, api_keys
 from services.gateway.deadlines import Deadlines
 from services.gateway.directory import Directory
+from services.gateway.explaining import Explanations
 from services.gateway.listing import ModelListing, example
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.probes import Probes
 from services.gateway.request import wait_before_body
+from services.gateway.routes import Routes
 from services.gateway.savings import Savings
 from services.gateway.scoring import DecisionMaker, ScorerClient
 
@@ -86,23 +88,40 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
             scorer = ScorerClient(scorer_channel, settings.scorer.timeout_seconds, shown)
             upstream = UpstreamClient(upstream_channel, settings.upstream.wait_seconds, shown)
             pair = settings.model_pair()
-            directory = Directory(pair, source, upstream.list_models, scorer.list_routers)
+            directory = Directory(
+                settings.models(), source, upstream.list_models, scorer.list_routers
+            )
             deadlines = Deadlines(settings.request_timeout_seconds)
-            chat = ChatCompletions(
+            routes = Routes(
                 DecisionMaker(scorer, pair, directory.percentiles, settings.on_scorer_failure),
-                upstream,
                 directory,
+                settings.prompt_policy,
+                settings.aliases,
+                settings.rules,
+            )
+            admission = Admission(settings.admission, metrics)
+            chat = ChatCompletions(
+                routes,
+                upstream,
                 metrics,
-                prompt_policy=settings.prompt_policy,
                 body_limit_bytes=body_limit_bytes,
                 deadlines=deadlines,
-                admission=Admission(settings.admission, metrics),
+                admission=admission,
                 savings=Savings(metrics, pair.strong, lambda: directory.models),
             )
             probes = Probes(directory)
+            explanations = Explanations(
+                routes,
+                lambda: directory.models,
+                metrics,
+                body_limit_bytes=body_limit_bytes,
+                deadlines=deadlines,
+                admission=admission,
+            )
             app = build_app(
                 chat,
-                ModelListing(directory, int(time.time())),
+                explanations,
+                ModelListing(directory, settings.aliases, int(time.time())),
                 probes,
                 metrics,
                 identify=KeyRing(keys).identify if keys else lambda _: ANYBODY,
@@ -124,6 +143,7 @@ async def serve(settings: GatewaySettings, source: str, stop: asyncio.Event) -> 
 
 def build_app(
     chat: ChatCompletions,
+    explanations: Explanations,
     listing: ModelListing,
     probes: Probes,
     metrics: GatewayMetrics,
@@ -136,7 +156,9 @@ def build_app(
     )
     app.on_response_prepare.append(show_request_id)
     app.router.add_post("/v1/chat/completions", chat.create, expect_handler=wait_before_body)
+    app.router.add_post("/v1/route", explanations.show, expect_handler=wait_before_body)
     app.router.add_get("/v1/models", listing.show)
+    app.router.add_get("/v1/models/{id:.+}", listing.show_one)
     app.router.add_get("/healthz", probes.healthz)
     app.router.add_get("/readyz", probes.readyz)
     return app

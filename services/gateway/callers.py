@@ -51,15 +51,21 @@ class Caller:
         """Returns whether this caller may name the model."""
         return self.models is None or name in self.models
 
-    def require_router(self, name: str) -> None:
-        """Raises KeyNotAllowed unless the router may be used, whether or not it exists."""
-        if not self.may_use_router(name):
-            raise _not_allowed(f"router {quote(name)}")
+    def require_router(self, name: str, alias: str | None = None) -> None:
+        """Raises KeyNotAllowed unless the router may be used, whether or not it exists.
 
-    def require_model(self, name: str) -> None:
-        """Raises KeyNotAllowed unless the model may be named, whether or not it exists."""
+        What an alias stands for is not told to whoever may not use it.
+        """
+        if not self.may_use_router(name):
+            raise _not_allowed(f"alias {quote(alias)}" if alias else f"router {quote(name)}")
+
+    def require_model(self, name: str, alias: str | None = None) -> None:
+        """Raises KeyNotAllowed unless the model may be named, whether or not it exists.
+
+        What an alias stands for is not told to whoever may not use it.
+        """
         if not self.may_use_model(name):
-            raise _not_allowed(f"model {quote(name)}")
+            raise _not_allowed(f"alias {quote(alias)}" if alias else f"model {quote(name)}")
 
 
 ANYBODY = Caller()

@@ -6,22 +6,19 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from pointsman.errors import Overloaded, PointsmanError, UpstreamUnavailable
-from pointsman.prompts import PromptPolicy, prompt_text
-from pointsman.routing import parse_model_field
+from pointsman.errors import PointsmanError, UpstreamUnavailable
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway import responses
 from services.gateway.access import REQUEST_ID, Record, recorded
 from services.gateway.admission import Admission, Place
-from services.gateway.callers import CALLER, Caller
+from services.gateway.callers import CALLER
 from services.gateway.completion import UpstreamClient
 from services.gateway.deadlines import Deadlines
-from services.gateway.directory import Directory
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.openai_errors import error_object
-from services.gateway.request import ChatRequest, parse_chat_request, read_body
-from services.gateway.savings import DIRECT, Savings
-from services.gateway.scoring import DecisionMaker
+from services.gateway.request import parse_chat_request, read_body
+from services.gateway.routes import Routes
+from services.gateway.savings import Savings
 
 _FINISH_SECONDS = 1.0
 """A client has so long to take the end of its stream."""
@@ -31,11 +28,9 @@ class ChatCompletions:
     """The handler and what it works with.
 
     Args:
-        decisions: Chooses between the models of the pair.
+        routes: Chooses.
         upstream: Completes.
-        directory: Knows the models and routers there are.
         metrics: Counts.
-        prompt_policy: Which text is scored.
         body_limit_bytes: Largest request body.
         deadlines: Limits the time a request may take.
         admission: Refuses what is too much.
@@ -44,22 +39,18 @@ class ChatCompletions:
 
     def __init__(
         self,
-        decisions: DecisionMaker,
+        routes: Routes,
         upstream: UpstreamClient,
-        directory: Directory,
         metrics: GatewayMetrics,
         *,
-        prompt_policy: PromptPolicy,
         body_limit_bytes: int,
         deadlines: Deadlines,
         admission: Admission,
         savings: Savings,
     ) -> None:
-        self._decisions = decisions
+        self._routes = routes
         self._upstream = upstream
-        self._directory = directory
         self._metrics = metrics
-        self._prompt_policy = prompt_policy
         self._body_limit_bytes = body_limit_bytes
         self._deadlines = deadlines
         self._admission = admission
@@ -68,7 +59,10 @@ class ChatCompletions:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Answers one chat request."""
         deadline = self._deadlines.of_new_request()
-        with self._admit() as place, recorded(request[REQUEST_ID], self._metrics) as record:
+        with (
+            self._admission.admit() as place,
+            recorded(request[REQUEST_ID], self._metrics) as record,
+        ):
             caller = request[CALLER]
             record.key = caller.name
             async with self._deadlines.limit(deadline):
@@ -76,41 +70,14 @@ class ChatCompletions:
                     body = await read_body(request, self._body_limit_bytes)
                     chat = parse_chat_request(body)
                 record.stream = bool(chat.stream)
-                model = await self._choose(chat, caller, record)
+                route = await self._routes.choose(chat, request.headers, caller, record)
+                record.routed(route.model, route.reason, route.decision)
             with record.stage("complete"):
                 if chat.stream:
                     return await self._streamed(
-                        request, model, body, deadline, record=record, place=place
+                        request, route.model, body, deadline, record=record, place=place
                     )
-                return await self._whole(model, body, deadline, record)
-
-    def _admit(self) -> Place:
-        """Returns a place; what is refused is counted like any request, and writes no line."""
-        try:
-            return self._admission.admit()
-        except Overloaded as error:
-            self._metrics.requests.labels("none", error.kind).inc()
-            raise
-
-    async def _choose(self, chat: ChatRequest, caller: Caller, record: Record) -> str:
-        ref = parse_model_field(chat.model)
-        if ref is None:
-            record.router = DIRECT
-            caller.require_model(chat.model)
-            self._directory.require_model(chat.model, caller)
-            record.model = chat.model
-            return chat.model
-        record.router = self._directory.router_label(ref.router)
-        caller.require_router(ref.router)
-        self._directory.require_router(ref.router, caller)
-        if reason := self._directory.not_ready_reason:  # the pair is the operator's trouble
-            raise UpstreamUnavailable(f"The gateway is not ready: {reason}.")
-        prompt = prompt_text(chat.messages, self._prompt_policy)
-        with record.stage("score"):
-            decision = await self._decisions.decide(ref, prompt, record.request_id)
-        record.decided(decision)
-        record.model = decision.model
-        return decision.model
+                return await self._whole(route.model, body, deadline, record)
 
     async def _whole(
         self, model: str, body: bytes, deadline: float, record: Record
@@ -125,7 +92,7 @@ class ChatCompletions:
         if not whole:
             record.outcome = "provider_error"
         self._bill(answer, record, whole=whole)
-        headers = responses.routing_headers(record.decision, answer.model, record.fallbacks)
+        headers = responses.routing_headers(record, answer.model)
         return responses.whole(answer, headers)
 
     async def _streamed(
@@ -149,7 +116,7 @@ class ChatCompletions:
             self._notice_delay(record.seconds["head"], head.attempts)
             record.status = head.status
             record.answered(head.model, head.fallback)
-            headers = responses.routing_headers(record.decision, head.model, record.fallbacks)
+            headers = responses.routing_headers(record, head.model)
             if head.status != 200:
                 record.outcome = "provider_error"
                 return responses.refused(head, headers)
@@ -197,12 +164,16 @@ async def _relay(
     parts: AsyncIterator[pb.StreamCompleteResponse], response: web.StreamResponse
 ) -> pb.StreamTail:
     """Writes frames as they come; returns how the answer ended, whole or not."""
+    tail = None
+    # To its very end: gRPC's server never frees all of a stream that its client leaves earlier.
     async for part in parts:
         if part.HasField("frames"):
             await response.write(part.frames)
         elif part.HasField("tail"):
-            return part.tail
-    raise UpstreamUnavailable("The upstream ended the answer before it was finished.")
+            tail = part.tail
+    if tail is None:
+        raise UpstreamUnavailable("The upstream ended the answer before it was finished.")
+    return tail
 
 
 async def _finish(request: web.Request, response: web.StreamResponse, error: bytes) -> None:

@@ -17,9 +17,10 @@ from pointsman.chassis.config import (
 from pointsman.chassis.grpc_server import BODY_LIMIT_BYTES
 from pointsman.chassis.mesh import MESH_SECRETS, MESH_VARIABLES, MeshSettings
 from pointsman.chassis.ports import is_loopback
-from pointsman.errors import ConfigError
+from pointsman.errors import ConfigError, InvalidRequest
 from pointsman.prompts import PromptPolicy
-from pointsman.routing import ModelPair
+from pointsman.routing import ModelPair, parse_model_field, quote
+from services.gateway.rules import RULE_NAME, RuleSettings
 
 PORT_VARIABLE = "POINTSMAN_GATEWAY_PORT"
 METRICS_PORT_VARIABLE = "POINTSMAN_GATEWAY_METRICS_PORT"
@@ -116,6 +117,12 @@ class GatewaySettings(ServerSettings, frozen=True, kw_only=True):
     scorer: ScorerClientSettings = ScorerClientSettings()
     upstream: UpstreamClientSettings = UpstreamClientSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    aliases: dict[str, str] = msgspec.field(default_factory=dict)
+    """Model field → the model field that is meant, for clients that cannot change theirs:
+    `gpt-4o-mini: router-mf-p30`. Aliases of aliases are not followed."""
+    rules: dict[str, RuleSettings] = msgspec.field(default_factory=dict)
+    """Name → rule that names the model of a routed request before its prompt is scored; the first
+    that fits counts."""
     prompt_policy: PromptPolicy = "last_user_turn"
     """Which text is scored: the last user turn, the first, or the whole conversation."""
     on_scorer_failure: OnScorerFailure = "strong"
@@ -127,6 +134,32 @@ class GatewaySettings(ServerSettings, frozen=True, kw_only=True):
     """Largest request body; over it 413."""
     refresh_seconds: PositiveSeconds = 10.0
     """How often the lists of models and routers are asked for again."""
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        for alias, field in self.aliases.items():
+            if not alias or alias.startswith("router-"):
+                raise ValueError(
+                    f"an alias may not be called {quote(alias)}: give it a name that does not "
+                    "begin with router- - at `$.aliases`"
+                )
+            try:
+                parse_model_field(field)
+            except InvalidRequest as error:
+                raise ValueError(f"{error.message} - at `$.aliases.{alias}`") from error
+        for name in self.rules:
+            if not RULE_NAME.fullmatch(name):
+                raise ValueError(f"a rule's name is [a-z0-9_-]+, not {quote(name)} - at `$.rules`")
+
+    def models(self) -> dict[str, str]:
+        """Returns every model that the configuration names: key path → name."""
+        aliased = {
+            f"aliases.{alias}": field
+            for alias, field in self.aliases.items()
+            if parse_model_field(field) is None
+        }
+        ruled = {f"rules.{name}.model": rule.model for name, rule in self.rules.items()}
+        return {"pair.strong": self.pair.strong, "pair.weak": self.pair.weak, **aliased, **ruled}
 
     def model_pair(self) -> ModelPair:
         """Returns the pair as the library knows it."""

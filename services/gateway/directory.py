@@ -1,14 +1,14 @@
 """What the cluster offers: the upstream's models and the scorer's routers, asked for now and again.
 
-The gateway starts without it and is ready once the upstream has both models of the pair.
+The gateway starts without it and is ready once the upstream has every model that it is to ask.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from pointsman.errors import PointsmanError, RouterNotReady, UnknownModel, UnknownRouter
-from pointsman.routing import ModelPair, quote
+from pointsman.routing import quote
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
 from services.gateway.callers import ANYBODY, Caller
@@ -26,8 +26,8 @@ class Directory:
     """The models and routers there are, as last heard.
 
     Args:
-        pair: The models that must exist.
-        pair_source: Where the pair is configured, for the error message.
+        wanted: Key path → model that must exist.
+        source: Where they are configured, for the error message.
         list_models: Asks the upstream.
         list_routers: Asks the scorer.
         sleep: Waits between two rounds.
@@ -35,14 +35,14 @@ class Directory:
 
     def __init__(
         self,
-        pair: ModelPair,
-        pair_source: str,
+        wanted: Mapping[str, str],
+        source: str,
         list_models: ListModels,
         list_routers: ListRouters,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._pair = pair
-        self._pair_source = pair_source
+        self._wanted = wanted
+        self._source = source
         self._list_models = list_models
         self._list_routers = list_routers
         self._sleep = sleep
@@ -134,12 +134,15 @@ class Directory:
 
     def _missing(self, listing: upstream_pb2.ListModelsResponse) -> str:
         names = [model.name for model in listing.models]
-        wanted = (("strong", self._pair.strong), ("weak", self._pair.weak))
-        missing = [f"pair.{role} is {quote(name)}" for role, name in wanted if name not in names]
+        missing = [
+            f"{key_path} is {quote(name)}"
+            for key_path, name in self._wanted.items()
+            if name not in names
+        ]
         if not missing:
             return ""
         return (
-            f"{' and '.join(missing)} in {self._pair_source}, but {listing.source} only has "
+            f"{' and '.join(missing)} in {self._source}, but {listing.source} only has "
             f"{', '.join(names)}; give both the same names, or set POINTSMAN_STRONG_MODEL "
             "and POINTSMAN_WEAK_MODEL"
         )

@@ -38,7 +38,8 @@ class GatewayMetrics:
         self.requests = Counter(
             "pointsman_gateway_requests_total",
             "Chat requests, and whatever was refused for its API key, by router (direct: a model"
-            " was named; none: not known) and outcome.",
+            " was named; none: not known) and outcome (explained: POST /v1/route told where it"
+            " would go, and no model was asked).",
             ["router", "outcome"],
             registry=registry,
         )

@@ -75,7 +75,7 @@ def http_exception_response(request: web.Request, error: web.HTTPException) -> w
     """Returns what aiohttp would have said in plain text, such as "404: Not Found", as JSON."""
     message = f"{request.method} {request.path}: {error.reason}."
     if error.status == 404:
-        message += " The API has POST /v1/chat/completions and GET /v1/models."
+        message += " The API has POST /v1/chat/completions, POST /v1/route and GET /v1/models."
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     kept = {"allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return json_response(error.status, encode_error(message, kind, param=None, code=None), kept)

@@ -19,6 +19,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     model: str
     messages: list[dict[str, Any]]
     stream: bool | None = None
+    tools: Any = None
+    """Only whether there are any."""
 
 
 _decoder = JsonDecoder[ChatRequest](ChatRequest)

@@ -1,30 +1,28 @@
 """Decision and completion → HTTP response: headers that say why, bytes as they came."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from pointsman.upstream.v1 import upstream_pb2 as pb
+from services.gateway.access import Record
 from services.gateway.openai_errors import json_response
-from services.gateway.scoring import Decision
 
 
-def routing_headers(
-    decision: Decision | None, model: str, fallbacks: Sequence[str] = ()
-) -> dict[str, str]:
-    """Returns the `x-pointsman-*` headers; of an answer that was not routed, few.
-
-    Args:
-        decision: None where a model was named.
-        model: The one that answered.
-        fallbacks: Why it was decided without a win rate, and why another model answered.
+def routing_headers(record: Record, model: str) -> dict[str, str]:
+    """Returns the `x-pointsman-*` headers; of an answer that no router chose, few.
 
     The win rate is the shortest decimal that reads back as exactly the scorer's double, so that a
     threshold copied from it decides as it did.
+
+    Args:
+        record: What is known of the request.
+        model: The one that answered.
     """
-    headers = {"x-pointsman-model": _header_value(model)}
-    if fallbacks:
-        headers["x-pointsman-fallback"] = ",".join(fallbacks)
+    headers = {"x-pointsman-model": _header_value(model), "x-pointsman-reason": record.reason}
+    if record.fallbacks:
+        headers["x-pointsman-fallback"] = ",".join(record.fallbacks)
+    decision = record.decision
     if decision is None:
         return headers
     headers["x-pointsman-router"] = decision.router

@@ -35,6 +35,8 @@ class Decision:
     """None where a strong share was asked for and the scorer could not say what it means."""
     strong_win_rate: float | None = None
     """None where the scorer had no say."""
+    percentile: float | None = None
+    """Of the win rate among the router's calibration prompts, in [0, 100]; None as above."""
     revision: str | None = None
     fallback: str | None = None
 
@@ -143,6 +145,7 @@ class DecisionMaker:
             choice=choice,
             model=self._pair.pick(choice),
             strong_win_rate=scored.strong_win_rate,
+            percentile=scored.percentile,
             revision=scored.revision,
         )
 

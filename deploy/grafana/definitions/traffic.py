@@ -55,7 +55,8 @@ def _stat(title: str, description: str, expr: str, unit: str, *, alarms: Steps) 
 
 def _failing(outcomes: str) -> str:
     matching = f'rate(pointsman_gateway_requests_total{{{_HERE}, outcome=~"{outcomes}"}}[5m])'
-    everything = f"sum(rate(pointsman_gateway_requests_total{{{_HERE}}}[5m]))"
+    asked = f'pointsman_gateway_requests_total{{{_HERE}, outcome!="explained"}}'
+    everything = f"sum(rate({asked}[5m]))"
     return f"(sum({matching}) or vector(0)) / {everything}"
 
 

@@ -206,8 +206,8 @@ def test_a_routed_request_is_one_line_with_its_decision(
     with recorded("id-1", metrics, ticks()) as record:
         record.router = "mf"
         with record.stage("score"):
-            record.decided(DECISION)
-        record.model, record.stream, record.status = "big", True, 200
+            record.routed("big", "win_rate", DECISION)
+        record.stream, record.status = True, 200
     fields = line(caplog)
     expected = {
         "request_id": "id-1",
@@ -215,6 +215,7 @@ def test_a_routed_request_is_one_line_with_its_decision(
         "threshold": 0.3,
         "strong_win_rate": 0.75,
         "choice": "strong",
+        "reason": "win_rate",
         "fallback": None,
         "model": "big",
         "stream": True,
@@ -241,7 +242,7 @@ def test_decisions_fallbacks_and_stages_are_counted(
         with recorded("id", metrics, ticks()) as record:
             record.router = "mf"
             with record.stage("score"):
-                record.decided(decision)
+                record.routed(decision.model, "win_rate", decision)
     for name, labels, value in [
         ("decisions_total", {"router": "mf", "choice": "strong"}, 2),
         ("decisions_total", {"router": "mf", "choice": "weak"}, 1),
@@ -272,7 +273,7 @@ def test_who_answered_and_why_is_in_the_line_and_counted(
         router="mf", threshold=0.3, choice="strong", model="big", fallback="scorer_unavailable"
     )
     with recorded("id", metrics, ticks()) as record:
-        record.decided(decided)
+        record.routed("big", "fallback", decided)
         record.answered("other", pb.FALLBACK_REASON_CONTEXT_LENGTH)
         record.cost_dollars = 0.25
         record.usage = pb.Usage(input_tokens=9, output_tokens=4, reasoning_tokens=3, estimated=True)

@@ -3,163 +3,36 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, cast
 
-import aiohttp
-import grpc
 import pytest
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
-from pointsman.chassis.grpc_channel import open_channel
-from pointsman.chassis.mesh import Mesh
-from pointsman.routing import ModelPair
-from pointsman.scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from pointsman.upstream.v1 import upstream_pb2 as pb
-from pointsman.upstream.v1 import upstream_pb2_grpc
 from services.gateway.admission import Admission
 from services.gateway.app import build_app
 from services.gateway.callers import ANYBODY
 from services.gateway.chat import ChatCompletions
-from services.gateway.completion import UpstreamClient
 from services.gateway.config import AdmissionSettings
 from services.gateway.deadlines import Deadlines
-from services.gateway.directory import Directory
+from services.gateway.explaining import Explanations
 from services.gateway.listing import ModelListing
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.probes import Probes
-from services.gateway.savings import Savings
-from services.gateway.scoring import DecisionMaker, ScorerClient
+from tests.unit.gateway.running import FakeUpstream, Parts, gateway_of
 
 NEVER_ASKED = cast(Any, None)
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
-PAIR = ModelPair("big", "small")
-MODELS = [
-    pb.Model(name="big", input_price_per_million=2.0, output_price_per_million=8.0),
-    pb.Model(name="small", input_price_per_million=0.1, output_price_per_million=0.4),
-]
 USAGE = pb.Usage(input_tokens=1000, output_tokens=500)
 BIG_DOLLARS = (1000 * 2.0 + 500 * 8.0) / 1e6
 FRAMES = b'data: {"choices": []}\n\ndata: [DONE]\n\n'
-
-Parts = Sequence[pb.StreamCompleteResponse]
-
-
-class FakeUpstream(upstream_pb2_grpc.UpstreamServiceServicer):
-    """Answers what it is given, once it may."""
-
-    def __init__(self) -> None:
-        self.answer = pb.CompleteResponse(status=200, body=b"{}", model="big")
-        self.parts: Parts = ()
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-        self.asked: asyncio.Queue[str] = asyncio.Queue()
-
-    async def Complete(self, request: pb.CompleteRequest, context: Any) -> pb.CompleteResponse:
-        """Answers in one piece."""
-        self.asked.put_nowait(request.envelope.model)
-        await self.may_answer.wait()
-        return self.answer
-
-    async def StreamComplete(
-        self, request: pb.StreamCompleteRequest, context: Any
-    ) -> AsyncIterator[pb.StreamCompleteResponse]:
-        """Answers in parts; it may be made to wait after the head."""
-        self.asked.put_nowait(request.envelope.model)
-        for number, part in enumerate(self.parts):
-            if number:
-                await self.may_answer.wait()
-            yield part
-
-
-class FakeScorer(scorer_pb2_grpc.ScorerServiceServicer):
-    """Prefers the weak model."""
-
-    async def Score(self, request: scorer_pb2.ScoreRequest, context: Any) -> Any:
-        """Scores a prompt."""
-        return scorer_pb2.ScoreResponse(strong_win_rate=0.1, router=request.router)
-
-
-class Gateway:
-    """A gateway between real gRPC servers, and ways to look at it."""
-
-    def __init__(self, url: str, http: aiohttp.ClientSession, registry: CollectorRegistry) -> None:
-        self.url = url
-        self.http = http
-        self.registry = registry
-
-    def chat(self, model: str, *, stream: bool = False) -> Any:
-        """Asks; an async context manager of the response."""
-        fields = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
-        return self.http.post(self.url, json={**fields, "stream": stream})
-
-    def value(self, name: str, **labels: str) -> float | None:
-        """Returns what a metric says."""
-        return self.registry.get_sample_value(f"pointsman_gateway_{name}", labels)
 
 
 @pytest.fixture
 async def upstream() -> FakeUpstream:
     """The upstream's behaviour."""
     return FakeUpstream()
-
-
-async def routers() -> scorer_pb2.ListRoutersResponse:
-    """Lists one router."""
-    return scorer_pb2.ListRoutersResponse(routers=[scorer_pb2.Router(name="mf", ready=True)])
-
-
-async def models() -> pb.ListModelsResponse:
-    """Lists the pair."""
-    return pb.ListModelsResponse(models=MODELS)
-
-
-@asynccontextmanager
-async def serving(add: Callable[[Any, Any], None], servicer: Any) -> AsyncIterator[str]:
-    """Serves gRPC; yields the address."""
-    server = grpc.aio.server()
-    add(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield f"127.0.0.1:{port}"
-    await server.stop(None)
-
-
-@asynccontextmanager
-async def gateway_of(upstream: FakeUpstream, **limits: Any) -> AsyncIterator[Gateway]:
-    """Runs a gateway in front of the upstream and a scorer."""
-    registry = CollectorRegistry()
-    metrics = GatewayMetrics(registry)
-    settings = AdmissionSettings(**{"max_unanswered": 100, "calm_unanswered": 1, **limits})
-    async with (
-        serving(upstream_pb2_grpc.add_UpstreamServiceServicer_to_server, upstream) as to_upstream,
-        serving(scorer_pb2_grpc.add_ScorerServiceServicer_to_server, FakeScorer()) as to_scorer,
-        open_channel(to_upstream, "u", Mesh(), body_limit_bytes=1000) as upstream_channel,
-        open_channel(to_scorer, "s", Mesh(), body_limit_bytes=1000) as scorer_channel,
-        aiohttp.ClientSession() as http,
-    ):
-        directory = Directory(PAIR, "here", models, routers)
-        await directory.refresh()
-        scorer = ScorerClient(scorer_channel, 10.0)
-        chat = ChatCompletions(
-            DecisionMaker(scorer, PAIR, directory.percentiles, "strong"),
-            UpstreamClient(upstream_channel, 10.0),
-            directory,
-            metrics,
-            prompt_policy="last_user_turn",
-            body_limit_bytes=1000,
-            deadlines=Deadlines(50.0),
-            admission=Admission(settings, metrics),
-            savings=Savings(metrics, PAIR.strong, lambda: directory.models),
-        )
-        probes = Probes(directory)
-        app = build_app(
-            chat, ModelListing(directory, 0), probes, metrics, identify=lambda _: ANYBODY
-        )
-        async with TestServer(app) as server:
-            yield Gateway(str(server.make_url("/v1/chat/completions")), http, registry)
 
 
 def streamed(head: pb.StreamHead, tail: pb.StreamTail) -> Parts:
@@ -303,9 +176,7 @@ async def test_a_body_that_never_ends_is_not_waited_for_for_ever() -> None:
     chat = ChatCompletions(
         NEVER_ASKED,
         NEVER_ASKED,
-        NEVER_ASKED,
         metrics,
-        prompt_policy="last_user_turn",
         body_limit_bytes=1000,
         deadlines=Deadlines(0.05),
         admission=Admission(AdmissionSettings(), metrics),
@@ -313,7 +184,15 @@ async def test_a_body_that_never_ends_is_not_waited_for_for_ever() -> None:
     )
     app = build_app(
         chat,
-        ModelListing(NEVER_ASKED, 0),
+        Explanations(
+            NEVER_ASKED,
+            NEVER_ASKED,
+            metrics,
+            body_limit_bytes=1000,
+            deadlines=Deadlines(0.05),
+            admission=NEVER_ASKED,
+        ),
+        ModelListing(NEVER_ASKED, {}, 0),
         Probes(NEVER_ASKED),
         metrics,
         identify=lambda authorization: ANYBODY,

@@ -90,3 +90,43 @@ def test_limits_that_contradict_each_other_are_an_error() -> None:
     assert (lowered.max_unanswered, lowered.calm_unanswered) == (10, 10)
     with pytest.raises(ConfigError, match=r"\$\.admission\.max_delay_seconds"):
         settings(admission={"max_delay_seconds": 0})
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"aliases": {"router-x": "big"}}, "an alias may not be called `router-x`"),
+        ({"aliases": {"": "big"}}, "$.aliases"),
+        ({"aliases": {"gpt-4o": "router-mf-7"}}, "$.aliases.gpt-4o"),
+        ({"aliases": {"gpt-4o": ""}}, "$.aliases.gpt-4o"),
+        ({"aliases": {"gpt-4o": 5}}, "$.aliases.gpt-4o"),
+        ({"rules": {"a": {"model": "big"}}}, "needs a condition: has, characters_over or headers"),
+        ({"rules": {"A b": {"model": "big", "has": ["tools"]}}}, "`A b`"),
+        ({"rules": {"a\n": {"model": "big", "has": ["tools"]}}}, "[a-z0-9_-]+"),
+        ({"rules": {"a": {"model": "big", "has": ["video"]}}}, "$.rules.a.has.0"),
+        ({"rules": {"a": {"model": "big", "characters_over": -1}}}, "$.rules.a.characters_over"),
+        ({"rules": {"a": {"has": ["tools"]}}}, "missing required field `model`"),
+    ],
+)
+def test_an_alias_or_rule_that_cannot_work_ends_the_start(
+    values: dict[str, Any], told: str
+) -> None:
+    """One line that says where to look, instead of requests that go elsewhere than was meant."""
+    with pytest.raises(ConfigError, match=r"^gateway\.yaml: ") as raised:
+        settings(**values)
+    assert told in raised.value.message
+    assert "\n" not in raised.value.message
+
+
+def test_every_model_that_is_named_has_its_key_path() -> None:
+    """The gateway is not ready without them, and the message says where each was written."""
+    given = settings(
+        aliases={"gpt-4o": "router-mf-p30", "cheap": "small"},
+        rules={"pictures": {"model": "eyes", "has": ["image"]}},
+    )
+    assert given.models() == {
+        "pair.strong": "strong",
+        "pair.weak": "weak",
+        "aliases.cheap": "small",
+        "rules.pictures.model": "eyes",
+    }

@@ -8,13 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from pointsman.errors import ScorerUnavailable, UnknownModel, UnknownRouter, UpstreamUnavailable
-from pointsman.routing import ModelPair
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
 from services.gateway.callers import Caller
 from services.gateway.directory import Directory
 
-PAIR = ModelPair(strong="big", weak="small")
+WANTED = {"pair.strong": "big", "pair.weak": "small"}
 GONE = UpstreamUnavailable("connection refused")
 SILENT = ScorerUnavailable("no answer")
 
@@ -50,7 +49,7 @@ def cluster() -> Cluster:
 @pytest.fixture
 def directory(cluster: Cluster) -> Directory:
     """A directory that has not asked yet."""
-    return Directory(PAIR, "gateway.yaml", cluster.list_models, cluster.list_routers)
+    return Directory(WANTED, "gateway.yaml", cluster.list_models, cluster.list_routers)
 
 
 def test_before_the_first_answer_it_is_not_ready(directory: Directory) -> None:
@@ -106,6 +105,16 @@ async def test_a_pair_that_does_not_exist_names_both_files(
     for word in ("pair.weak", "`small`", "gateway.yaml", "models.yaml", "big, tiny"):
         assert word in directory.not_ready_reason
     assert "pair.strong" not in directory.not_ready_reason
+
+
+async def test_every_model_that_the_configuration_names_must_exist(cluster: Cluster) -> None:
+    """A rule that fits once a month must not be found to be mistyped then."""
+    wanted = {**WANTED, "rules.pictures.model": "eyes", "aliases.gpt.4o": "other"}
+    directory = Directory(wanted, "gateway.yaml", cluster.list_models, cluster.list_routers)
+    await directory.refresh()
+    assert "rules.pictures.model is `eyes` in gateway.yaml" in directory.not_ready_reason
+    assert "aliases" not in directory.not_ready_reason
+    assert "pair" not in directory.not_ready_reason
 
 
 async def test_a_mended_pair_is_ready(directory: Directory, cluster: Cluster) -> None:
@@ -197,7 +206,7 @@ def paced(cluster: Cluster, *changes: Callable[[], object]) -> tuple[Directory, 
             raise asyncio.CancelledError
         coming.popleft()()
 
-    directory = Directory(PAIR, "x", cluster.list_models, cluster.list_routers, sleep)
+    directory = Directory(WANTED, "x", cluster.list_models, cluster.list_routers, sleep)
     return directory, pauses
 
 

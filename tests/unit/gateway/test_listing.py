@@ -2,11 +2,12 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp.test_utils import make_mocked_request
 
-from pointsman.routing import ModelPair, RouterRef, StrongShare, parse_model_field
+from pointsman.routing import RouterRef, StrongShare, parse_model_field
 from pointsman.scorer.v1 import scorer_pb2
 from pointsman.upstream.v1 import upstream_pb2
 from services.gateway.callers import ANYBODY, CALLER, Caller
@@ -26,7 +27,10 @@ def router(name: str = "mf", *, median: float = 0.25, **fields: Any) -> scorer_p
 
 
 async def listed(
-    *routers: scorer_pb2.Router, models: Any = MODELS, caller: Caller = ANYBODY
+    *routers: scorer_pb2.Router,
+    models: Any = MODELS,
+    caller: Caller = ANYBODY,
+    aliases: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Returns the entries of a listing."""
 
@@ -36,11 +40,11 @@ async def listed(
     async def list_routers() -> scorer_pb2.ListRoutersResponse:
         return scorer_pb2.ListRoutersResponse(routers=routers)
 
-    directory = Directory(ModelPair("big", "small"), "x", list_models, list_routers)
+    directory = Directory({"pair.strong": "big"}, "x", list_models, list_routers)
     await directory.refresh()
     request = make_mocked_request("GET", "/v1/models")
     request[CALLER] = caller
-    response = await ModelListing(directory, 17).show(request)
+    response = await ModelListing(directory, aliases or {}, 17).show(request)
     body = json.loads(response.body)  # type: ignore[attr-defined]
     assert (response.status, body["object"]) == (200, "list")
     entries: list[dict[str, Any]] = body["data"]
@@ -111,3 +115,28 @@ async def test_a_key_is_shown_only_what_it_may_use() -> None:
 async def test_an_empty_cluster_is_an_empty_list() -> None:
     """Nothing is known yet, and that is no error."""
     assert await listed(models=[]) == []
+
+
+ALIASES = {"gpt-4o": "router-mf-p30", "cheap": "small", "big": "small"}
+
+
+async def test_aliases_are_listed_and_one_that_hides_a_model_is_listed_once() -> None:
+    """User interfaces offer what can be asked for; an id that stands there twice confuses them."""
+    entries = await listed(aliases=ALIASES)
+    assert [(one["id"], one["owned_by"]) for one in entries] == [
+        ("small", "vllm"),
+        ("gpt-4o", "pointsman"),
+        ("cheap", "pointsman"),
+        ("big", "pointsman"),
+    ]
+
+
+async def test_an_alias_is_shown_to_whoever_may_use_what_it_stands_for() -> None:
+    """What is offered must not be refused, under whatever name."""
+    for caller, expected in [
+        (Caller("a", routers=("mf",), models=()), ["gpt-4o"]),
+        (Caller("b", routers=(), models=("small",)), ["small", "cheap", "big"]),
+        (Caller("c", routers=("bert",), models=("big",)), []),
+    ]:
+        entries = await listed(caller=caller, aliases=ALIASES)
+        assert [entry["id"] for entry in entries] == expected

@@ -2,14 +2,18 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway import responses
+from services.gateway.access import Record
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.scoring import Decision
 
 ROUTED = Decision(
@@ -25,21 +29,35 @@ FALLEN_BACK = Decision(
 )
 
 
+METRICS = GatewayMetrics(CollectorRegistry())
+
+
+def headers_of(
+    decision: Decision | None, model: str, fallbacks: Sequence[str] = (), reason: str = "win_rate"
+) -> dict[str, str]:
+    """Returns the headers of a request of which this is known."""
+    record = Record("id", METRICS, float, reason=reason, decision=decision)
+    record.fallbacks = list(fallbacks)
+    return responses.routing_headers(record, model)
+
+
 def test_a_routed_answer_says_why() -> None:
     """Everything a client needs to understand, or to repeat, the decision."""
-    assert responses.routing_headers(ROUTED, "big") == {
+    assert headers_of(ROUTED, "big") == {
         "x-pointsman-router": "mf",
         "x-pointsman-threshold": "0.3",
         "x-pointsman-strong-win-rate": "0.30000000000000004",
         "x-pointsman-decision": "strong",
         "x-pointsman-model": "big",
         "x-pointsman-revision": "r1",
+        "x-pointsman-reason": "win_rate",
     }
 
 
 def test_an_answer_without_a_prediction_says_so() -> None:
     """A made-up win rate would end up in somebody's statistics."""
-    assert responses.routing_headers(FALLEN_BACK, "small", ["scorer_unavailable"]) == {
+    assert headers_of(FALLEN_BACK, "small", ["scorer_unavailable"], "fallback") == {
+        "x-pointsman-reason": "fallback",
         "x-pointsman-router": "mf",
         "x-pointsman-threshold": "0.3",
         "x-pointsman-decision": "weak",
@@ -48,18 +66,22 @@ def test_an_answer_without_a_prediction_says_so() -> None:
     }
 
 
-def test_a_model_that_was_named_has_only_its_name() -> None:
-    """Nothing was routed."""
-    assert responses.routing_headers(None, "big") == {"x-pointsman-model": "big"}
+def test_a_model_that_was_named_has_only_its_name_and_that() -> None:
+    """Nothing was routed, and it says so."""
+    assert headers_of(None, "big", reason="direct") == {
+        "x-pointsman-model": "big",
+        "x-pointsman-reason": "direct",
+    }
 
 
 def test_an_answer_by_another_model_says_whose_and_why() -> None:
     """A decision for one model and an answer by another would look like a fault of the router."""
-    headers = responses.routing_headers(FALLEN_BACK, "big", ["scorer_unavailable", "throttled"])
+    headers = headers_of(FALLEN_BACK, "big", ["scorer_unavailable", "throttled"])
     assert headers["x-pointsman-decision"] == "weak"
     assert headers["x-pointsman-model"] == "big"
     assert headers["x-pointsman-fallback"] == "scorer_unavailable,throttled"
-    assert responses.routing_headers(None, "big", ["timeout"]) == {
+    assert headers_of(None, "big", ["timeout"], "rule:long") == {
+        "x-pointsman-reason": "rule:long",
         "x-pointsman-model": "big",
         "x-pointsman-fallback": "timeout",
     }
@@ -69,7 +91,7 @@ def test_an_answer_by_another_model_says_whose_and_why() -> None:
 def test_a_win_rate_reads_back_as_exactly_the_same(rate: float) -> None:
     """A threshold copied from a header decides as the header says."""
     decision = Decision(router="mf", threshold=0.5, choice="weak", model="m", strong_win_rate=rate)
-    shown = responses.routing_headers(decision, "m")["x-pointsman-strong-win-rate"]
+    shown = headers_of(decision, "m")["x-pointsman-strong-win-rate"]
     assert float(shown) == rate
     assert math.copysign(1, float(shown)) == math.copysign(1, rate)
 
@@ -77,13 +99,13 @@ def test_a_win_rate_reads_back_as_exactly_the_same(rate: float) -> None:
 def test_a_win_rate_of_zero_is_shown() -> None:
     """Zero is a prediction; None is none."""
     decision = Decision(router="mf", threshold=0.5, choice="weak", model="m", strong_win_rate=0.0)
-    assert responses.routing_headers(decision, "m")["x-pointsman-strong-win-rate"] == "0.0"
+    assert headers_of(decision, "m")["x-pointsman-strong-win-rate"] == "0.0"
 
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_any_models_name_can_stand_in_a_header(model: str) -> None:
     """Names come from the models file, in whatever language."""
-    shown = responses.routing_headers(None, model)["x-pointsman-model"]
+    shown = headers_of(None, model)["x-pointsman-model"]
     assert shown.isascii()
     assert shown.isprintable()
 
@@ -94,7 +116,7 @@ def test_any_revision_can_stand_in_a_header(revision: str) -> None:
     decision = Decision(
         router="mf", threshold=0.5, choice="weak", model="m", strong_win_rate=0.1, revision=revision
     )
-    shown = responses.routing_headers(decision, "m")["x-pointsman-revision"]
+    shown = headers_of(decision, "m")["x-pointsman-revision"]
     assert shown.isascii()
     assert shown.isprintable()
 
