@@ -17,6 +17,7 @@ from pointsman.chassis.config import (
     convert,
     read_yaml,
 )
+from pointsman.prices import Prices
 from pointsman.reliability import Reliability
 from pointsman.routing import quote
 
@@ -130,6 +131,16 @@ class ModelSettings(Settings, frozen=True, kw_only=True):
             raise ValueError("a model with endpoints has its provider's name for it in each")
         if len(set(self.fallbacks)) < len(self.fallbacks):
             raise ValueError("a fallback stands twice in fallbacks")
+
+    def prices(self) -> Prices:
+        """Returns what its tokens cost."""
+        cached, reasoning = self.cached_input_price_per_million, self.reasoning_price_per_million
+        return Prices(
+            input=self.input_price_per_million,
+            cached_input=self.input_price_per_million if cached is None else cached,
+            output=self.output_price_per_million,
+            reasoning=self.output_price_per_million if reasoning is None else reasoning,
+        )
 
     def served_at(self) -> list[EndpointSettings]:
         """Returns every place where it is served; at least one."""

@@ -16,10 +16,8 @@ from pointsman.evaluation.benchmarks import Benchmark
 from pointsman.evaluation.methods import Outcomes
 from pointsman.evaluation.metrics import gains_at_cuts
 from pointsman.models_file import ModelsFile
+from pointsman.prices import CHARACTERS_PER_TOKEN
 from pointsman.routing import quote
-
-CHARACTERS_PER_TOKEN = 4
-"""About what tokenizers make of English."""
 
 OUTPUT_TOKENS = 264
 """Tokens of an answer, on average, that RouteLLM's paper reckons with (arXiv:2406.18665)."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from aiohttp import web
 
+from pointsman.prices import estimated_tokens
 from pointsman.prompts import prompt_text
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway.access import REQUEST_ID, recorded
@@ -15,9 +16,6 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.openai_errors import json_response
 from services.gateway.request import parse_chat_request, read_body
 from services.gateway.routes import Route, Routes
-
-_CHARACTERS_PER_TOKEN = 4
-"""As the upstream estimates where a provider gives no usage."""
 
 
 class Explanations:
@@ -83,7 +81,7 @@ class Explanations:
                 "decision": decision.choice,
                 "fallback": decision.fallback,
             }
-        tokens = -(-characters // _CHARACTERS_PER_TOKEN)
+        tokens = estimated_tokens(characters)
         explained["input_tokens"] = tokens
         explained["costs"] = {
             model.name: _costs(model, tokens)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from pointsman.prices import Prices
 from pointsman.upstream.v1 import upstream_pb2 as pb
 from services.gateway.metrics import GatewayMetrics
 
@@ -45,15 +46,11 @@ class Savings:
 
 
 def dollars(usage: pb.Usage, model: pb.Model) -> float:
-    """Returns what the tokens cost at a model's prices.
-
-    Cached input tokens are some of the input tokens, reasoning tokens some of the output tokens.
-    """
-    cached = min(usage.cached_input_tokens, usage.input_tokens)
-    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
-    return (
-        (usage.input_tokens - cached) * model.input_price_per_million
-        + cached * model.cached_input_price_per_million
-        + (usage.output_tokens - reasoning) * model.output_price_per_million
-        + reasoning * model.reasoning_price_per_million
-    ) / 1e6
+    """Returns what the tokens cost at a model's prices."""
+    prices = Prices(
+        input=model.input_price_per_million,
+        cached_input=model.cached_input_price_per_million,
+        output=model.output_price_per_million,
+        reasoning=model.reasoning_price_per_million,
+    )
+    return prices.dollars(usage)

@@ -67,10 +67,10 @@ class Account:
         """Returns what is to be paid, as far as the answer has come."""
         if self.answer is None or self.request is None:
             return Bill(None, 0.0)
-        prices = self.answer.model.settings
+        prices = self.answer.model.settings.prices()
         usage = self._usage(self.answer.reply)
         paid = [usage, *map(self._usage_of_loser, self.request.losers)]
-        return Bill(usage, sum(cost.dollars(one, prices) for one in paid if one is not None))
+        return Bill(usage, sum(prices.dollars(one) for one in paid if one is not None))
 
     def close(self, seconds: float) -> None:
         """Counts and logs, once."""

@@ -168,18 +168,13 @@ def _tail(error: bytes, account: Account, bill: Bill) -> pb.StreamCompleteRespon
 
 
 def _listed(model: Model) -> pb.Model:
-    prices = model.settings
-    cached, reasoning = prices.cached_input_price_per_million, prices.reasoning_price_per_million
+    prices = model.settings.prices()
     return pb.Model(
         name=model.name,
         provider=model.endpoints[0].provider,
-        input_price_per_million=prices.input_price_per_million,
-        output_price_per_million=prices.output_price_per_million,
-        context_window_tokens=prices.context_window_tokens,
-        cached_input_price_per_million=(
-            prices.input_price_per_million if cached is None else cached
-        ),
-        reasoning_price_per_million=(
-            prices.output_price_per_million if reasoning is None else reasoning
-        ),
+        input_price_per_million=prices.input,
+        output_price_per_million=prices.output,
+        context_window_tokens=model.settings.context_window_tokens,
+        cached_input_price_per_million=prices.cached_input,
+        reasoning_price_per_million=prices.reasoning,
     )

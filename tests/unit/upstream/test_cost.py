@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pointsman.models_file import ModelSettings
 from pointsman.upstream.v1 import upstream_pb2 as pb
-from services.upstream.cost import dollars, estimated
+from services.upstream.cost import estimated
 
 USAGE = pb.Usage(
     input_tokens=1000, output_tokens=500, cached_input_tokens=400, reasoning_tokens=200
@@ -37,7 +37,7 @@ USAGE = pb.Usage(
 )
 def test_every_kind_of_token_has_its_price(prices: dict[str, Any], expected: float) -> None:
     """Cached and reasoning tokens are parts of the others; without prices they cost like them."""
-    assert dollars(USAGE, ModelSettings(provider="p", **prices)) == pytest.approx(expected)
+    assert ModelSettings(provider="p", **prices).prices().dollars(USAGE) == pytest.approx(expected)
 
 
 TOKENS = st.integers(0, 2**40)
@@ -69,7 +69,7 @@ def test_no_usage_makes_money(
         "reasoning_price_per_million": reasoning_price,
     }
     highest = max(input_price, output_price, cached_price or 0.0, reasoning_price or 0.0)
-    cost = dollars(usage, ModelSettings(provider="p", **settings))
+    cost = ModelSettings(provider="p", **settings).prices().dollars(usage)
     assert 0 <= cost <= highest * (inputs + outputs) / 1e6 * 1.000001
 
 
