@@ -89,7 +89,8 @@ def test_both_models_at_one_server(folder: Path) -> None:
     }
     assert "sk-secret" not in (folder / "models.yaml").read_text()
     catalogue = load_catalogue(added["POINTSMAN_MODELS"], "http://unused", added)
-    assert [one.key.reveal() for one in catalogue.endpoints()] == ["sk-secret"] * 2
+    endpoints = [endpoint for model in catalogue.models() for endpoint in model.endpoints]
+    assert [one.key.reveal() for one in endpoints] == ["sk-secret"] * 2
     pair = (added["POINTSMAN_STRONG_MODEL"], added["POINTSMAN_WEAK_MODEL"])
     assert pair == ("big", "small")
 
